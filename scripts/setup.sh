@@ -1,0 +1,88 @@
+#!/bin/sh
+# Installs what a Debian 12 machine needs to build Sluice, and to test it.
+#
+#   scripts/setup.sh build     compiler, build tools, libraries
+#   scripts/setup.sh test      the same, and the peers and load generators that the tests and benchmarks run
+#
+# Safe to repeat: when everything is there it does nothing and needs neither root nor the network.
+set -eu
+
+build_packages="clang-19 lld-19 llvm-19 libclang-rt-19-dev ninja-build cmake pkg-config ccache git curl ca-certificates python3
+  libnghttp2-dev libyaml-dev libre2-dev libabsl-dev libc-ares-dev libcli11-dev nlohmann-json3-dev libjemalloc-dev
+  libzstd-dev libbrotli-dev zlib1g-dev libgtest-dev"
+test_packages="nginx-core haproxy nghttp2-client wrk slowhttptest python3-venv"
+
+# cargo fetches and verifies the pinned sources. Debian's own cargo cannot read today's registry index.
+rust_version=1.95.0
+
+usage() {
+  sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p}' "$0" >&2
+  exit 2
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+install_packages() {
+  missing=
+  for package; do
+    is_installed "$package" || missing="$missing $package"
+  done
+  [ -n "$missing" ] || return 0
+  echo "setup: installing$missing"
+  as_root apt-get update -qq
+  # shellcheck disable=SC2086  # a list of words
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+  newly_installed=$missing
+}
+
+# Debian starts a service when its package is installed; the tests start nginx and haproxy themselves, on their own ports.
+stop_new_services() {
+  for service in nginx haproxy; do
+    case " $newly_installed " in
+      *" $service"*) ;;
+      *) continue ;;
+    esac
+    if [ -d /run/systemd/system ]; then
+      echo "setup: disabling the system's $service service, which the package has just started; the tests run their own"
+      as_root systemctl disable --quiet --now "$service"
+    elif [ -x "/etc/init.d/$service" ]; then
+      as_root "/etc/init.d/$service" stop >/dev/null 2>&1 || true
+    fi
+  done
+}
+
+install_cargo() {
+  command -v cargo >/dev/null && return 0
+  [ -x "$HOME/.cargo/bin/cargo" ] && return 0
+  echo "setup: installing cargo $rust_version below ~/.cargo"
+  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs |
+    sh -s -- -y --quiet --profile minimal --default-toolchain "$rust_version" --no-modify-path
+  echo "setup: put ~/.cargo/bin on PATH"
+}
+
+require_go() {
+  command -v go >/dev/null && return 0
+  echo "setup: the tests need Go (https://go.dev/dl/), and no go is on PATH" >&2
+  return 1
+}
+
+newly_installed=
+case "${1:-}" in
+  build)
+    # shellcheck disable=SC2086
+    install_packages $build_packages
+    install_cargo
+    ;;
+  test)
+    # shellcheck disable=SC2086
+    install_packages $build_packages $test_packages
+    stop_new_services
+    install_cargo
+    require_go
+    ;;
+  *) usage ;;
+esac

@@ -1,0 +1,51 @@
+#pragma once
+// The Snapshot: the immutable picture of the configuration that workers read. The control plane builds the next one
+// (sharing all that did not change), publishes it with one atomic store, and never touches it again.
+//
+// Lookups on the request path: hosts (by name) → VirtualHost → Route → cluster slot → Cluster. See config/router.h.
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "config/cluster.h"
+#include "config/persistent.h"
+#include "config/route.h"
+
+namespace sluice::config {
+
+// Global options (ConfigMap higress-config, key `higress`, §D.2 of its reference).
+struct Globals {
+  std::chrono::milliseconds downstream_idle_timeout{180000};  // connection and stream idle; 0: none
+  uint32_t max_request_headers_bytes = 60 * 1024;
+  uint32_t max_request_header_count = 100;
+  uint32_t downstream_buffer_limit = 32768;
+  uint32_t h2_max_concurrent_streams = 100;
+  uint32_t h2_initial_stream_window = 65535;
+  uint32_t h2_initial_connection_window = 1048576;
+  std::chrono::milliseconds upstream_idle_timeout{10000};
+  uint32_t upstream_buffer_limit = 10485760;
+  bool add_x_real_ip = false;
+  bool disable_x_envoy_headers = false;
+  FilterChain filters;  // run before those of the route (gzip …)
+};
+
+// A host that the TLS listener serves.
+struct TlsHost {
+  std::string domain;  // "a.b.c", "*.b.c" or "*"
+  std::shared_ptr<const net::TlsContext> context;
+  std::string secret;  // "ns/name", for dumps
+  bool mutual = false;
+};
+
+struct Snapshot {
+  uint64_t version = 0;
+  std::shared_ptr<const Globals> globals = std::make_shared<Globals>();
+  PersistentMap<VirtualHost> hosts;        // key: domain in lower case
+  PersistentMap<TlsHost> tls_hosts;        // key: domain in lower case
+  PersistentVector<Cluster> clusters;      // by slot
+  PersistentMap<uint32_t> cluster_slots;   // cluster name → slot
+};
+
+}  // namespace sluice::config
