@@ -100,6 +100,8 @@ class Slice {
     size_ -= n;
   }
   void truncate(size_t n) { size_ = n; }
+  // Takes in `n` bytes that were written behind the slice in its block.
+  void extend(size_t n) { size_ += n; }
   Slice sub(size_t offset, size_t n) const { return Slice(block_, data_ + offset, n); }
 
  private:

@@ -38,6 +38,12 @@ class SliceQueue {
     ++count_;
   }
 
+  // The last slice grows by `n` bytes that the caller has written behind it in its block.
+  void extend_back(size_t n) {
+    items_[head_ + count_ - 1].extend(n);
+    bytes_ += n;
+  }
+
   void push_front(Slice slice) {
     if (slice.empty()) return;
     SliceQueue rest;

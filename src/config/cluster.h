@@ -78,6 +78,15 @@ struct DnsDiscovery {
   uint16_t port = 0;
 };
 
+// What the ring-hash and Maglev balancers hash.
+struct HashPolicy {
+  enum class Source : uint8_t { kNone, kHeader, kCookie, kQuery, kSourceAddress, kPath, kAuthority };
+  Source source = Source::kNone;
+  std::string name;         // header, cookie or query parameter
+  std::string cookie_path;  // kCookie: the cookie is set by the gateway when absent
+  std::chrono::seconds cookie_ttl{0};  // 0: session cookie
+};
+
 struct Cluster {
   std::string name;      // "outbound|<port>|<subset>|<host>"
   std::string service;   // the host part
@@ -89,6 +98,7 @@ struct Cluster {
   uint8_t send_proxy_protocol = 0;         // 1 or 2: PROXY protocol version to send; 0: none
 
   LoadBalancing load_balancing = LoadBalancing::kLeastRequest;
+  HashPolicy hash;                         // what the hashing balancers hash, unless the route says otherwise
   uint32_t ring_size = 1024;         // ring hash: minimum number of points
   uint32_t maglev_table = 65537;     // a prime
   milliseconds slow_start{0};        // a new endpoint's weight grows to its own over this time; 0: at once

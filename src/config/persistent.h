@@ -43,6 +43,19 @@ class PersistentVector {
     shards_[index] = std::move(shard);
   }
 
+  // Writer only: the same for many slots in ascending order, copying each shard once.
+  void set_all(const std::vector<std::pair<uint32_t, Pointer>>& values) {
+    for (size_t i = 0; i < values.size();) {
+      const size_t index = values[i].first / kShard;
+      if (index >= shards_.size()) shards_.resize(index + 1);
+      auto shard = shards_[index] ? std::make_shared<Shard>(*shards_[index]) : std::make_shared<Shard>();
+      for (; i < values.size() && values[i].first / kShard == index; ++i) {
+        shard->items[values[i].first % kShard] = values[i].second;
+      }
+      shards_[index] = std::move(shard);
+    }
+  }
+
   template <typename Function>
   void for_each(Function function) const {
     for (const auto& shard : shards_) {

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "config/cluster.h"
+
 namespace re2 {
 class RE2;
 }
@@ -66,15 +68,6 @@ struct RetryPolicy {
   uint32_t max_replay_bytes = 65536;  // a request body that has grown beyond this can't be retried
 };
 
-// What the ring-hash and Maglev balancers hash.
-struct HashPolicy {
-  enum class Source : uint8_t { kNone, kHeader, kCookie, kQuery, kSourceAddress, kPath, kAuthority };
-  Source source = Source::kNone;
-  std::string name;         // header, cookie or query parameter
-  std::string cookie_path;  // kCookie: the cookie is set by the gateway when absent
-  std::chrono::seconds cookie_ttl{0};  // 0: session cookie
-};
-
 struct Redirect {
   uint16_t status = 301;
   std::string scheme;  // empty: keep
@@ -88,6 +81,7 @@ struct Route {
   std::string origin;  // the object and field it came from: "Ingress ns/name spec.rules[0].http.paths[1]"
 
   PathMatch path;
+  std::vector<std::string> methods;    // one of them, upper case; empty: any
   std::vector<ValueMatch> conditions;  // all must hold
 
   std::vector<Destination> destinations;  // empty: the route answers by itself (redirect) or has no valid backend (503)
@@ -96,13 +90,13 @@ struct Route {
   std::chrono::milliseconds timeout{0};       // whole request until the response is complete; 0: none
   std::chrono::milliseconds idle_timeout{0};  // 0: the listener's stream idle timeout
   std::shared_ptr<const RetryPolicy> retry;   // null: the default policy
-  HashPolicy hash;
+  HashPolicy hash;  // source kNone: the cluster's applies
   std::shared_ptr<const Redirect> redirect;   // null: none
 
   FilterChain filters;
 };
 
-struct RouteIndex;  // lookup structure over `routes` for large hosts; config/router.cc
+class RouteIndex;  // lookup structure over `routes` for large hosts; config/router.h
 
 struct VirtualHost {
   std::string domain;  // "a.b.c", "*.b.c" or "*"

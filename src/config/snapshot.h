@@ -26,6 +26,7 @@ struct Globals {
   uint32_t h2_initial_connection_window = 1048576;
   std::chrono::milliseconds upstream_idle_timeout{10000};
   uint32_t upstream_buffer_limit = 10485760;
+  std::chrono::milliseconds route_timeout{0};  // of routes that have none of their own; 0: none
   bool add_x_real_ip = false;
   bool disable_x_envoy_headers = false;
   FilterChain filters;  // run before those of the route (gzip …)
@@ -34,6 +35,7 @@ struct Globals {
 // A host that the TLS listener serves.
 struct TlsHost {
   std::string domain;  // "a.b.c", "*.b.c" or "*"
+  // Null: the host's certificate is missing or never was good; the handshake is refused (no wildcard steps in).
   std::shared_ptr<const net::TlsContext> context;
   std::string secret;  // "ns/name", for dumps
   bool mutual = false;

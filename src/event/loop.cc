@@ -41,14 +41,20 @@ Loop::~Loop() {
   close(epoll_fd_);
 }
 
-Status Loop::add(int fd, IoHandler* handler, uint32_t events) {
+Status Loop::control(int operation, int fd, IoHandler* handler, uint32_t events) {
   epoll_event event{};
   event.events = events;
   event.data.ptr = handler;
-  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) != 0) {
+  if (epoll_ctl(epoll_fd_, operation, fd, &event) != 0) {
     return Error{std::string("epoll_ctl: ") + std::strerror(errno)};
   }
   return {};
+}
+
+Status Loop::add(int fd, IoHandler* handler, uint32_t events) { return control(EPOLL_CTL_ADD, fd, handler, events); }
+
+Status Loop::rebind(int fd, IoHandler* handler, uint32_t events) {
+  return control(EPOLL_CTL_MOD, fd, handler, events);
 }
 
 void Loop::remove(int fd) { epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, fd, nullptr); }

@@ -67,6 +67,8 @@ class Loop {
   // Registers `fd`. The default is edge-triggered, both directions. The caller keeps owning the descriptor; closing it
   // removes it.
   Status add(int fd, IoHandler* handler, uint32_t events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+  // Hands the events of a registered descriptor to another handler.
+  Status rebind(int fd, IoHandler* handler, uint32_t events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
   void remove(int fd);
 
   // Runs until stop().
@@ -103,8 +105,7 @@ class Loop {
   uint64_t last_turn_ns() const { return last_turn_ns_; }
 
  private:
-  class Mailbox;
-
+  Status control(int operation, int fd, IoHandler* handler, uint32_t events);
   static void enqueue(Task*& head, Task*& tail, Task& task) {
     if (task.queued_) return;
     task.queued_ = true;

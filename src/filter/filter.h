@@ -3,8 +3,9 @@
 // six events plus completion. The chain runs request events first to last and response events last to first.
 //
 // An event returns kContinue, or kPause: then nothing passes this filter in that direction until it calls
-// Context::resume_request() or resume_response(); what arrives meanwhile is held back, up to the exchange's buffer limit,
-// and the sender is slowed down. A filter that paused must resume, answer by itself, or let the exchange be cancelled.
+// Context::resume_request() or resume_response(). Body chunks that arrive meanwhile are still shown to it (if it wants
+// bodies) and then held. A filter that paused on the headers without collecting the body slows the sender down; see
+// set_buffer_limit(). A filter that paused must resume, answer by itself, or let the exchange be cancelled.
 //
 // Threading: all calls happen on the worker that owns the exchange. Nothing here may block.
 
@@ -90,9 +91,15 @@ class Context {
   virtual const net::Address& client_address() const = 0;
   virtual bool is_tls() const = 0;
 
-  // Goes on after kPause.
-  virtual void resume_request() = 0;
-  virtual void resume_response() = 0;
+  // Goes on after `self` returned kPause: with the headers if they wait there, then with the body that is held.
+  virtual void resume_request(Filter& self) = 0;
+  virtual void resume_response(Filter& self) = 0;
+  // The body bytes held at the paused filter `self`; it may change them before it resumes.
+  virtual SliceQueue& held_request_body(Filter& self) = 0;
+  virtual SliceQueue& held_response_body(Filter& self) = 0;
+  // How many body bytes may be held for paused filters (default: the listener's buffer limit). A filter that pauses in a
+  // body event to collect the whole body sets what it needs: beyond it the request is answered 413, a response 502.
+  virtual void set_buffer_limit(size_t bytes) = 0;
 
   // Answers the request without (or in place of) the upstream. `configure` may add header fields to the head before it
   // passes the response filters that stand before the caller in the chain.

@@ -81,7 +81,8 @@ Result<Address> parse_address(std::string_view text, std::optional<uint16_t> def
   }
   std::optional<Address> address = Address::parse_ip(parts->host, port);
   if (!address) return bad_address(text, "not an IP address");
-  if (!parts->port && !default_port) return bad_address(text, "a port is required, as in 1.2.3.4:80 or [::1]:80");
+  if (!parts->port && !default_port)
+    return bad_address(text, "a port is required, as in 1.2.3.4:80 or [::1]:80");
   if (address->is_ipv6() && parts->port && !text.starts_with('[')) {
     return bad_address(text, "an IPv6 address with a port needs brackets, as in [::1]:80");
   }
@@ -147,7 +148,8 @@ Address Address::ipv4(std::span<const uint8_t, 4> ip, uint16_t port) {
 }
 
 Address Address::ipv6(std::span<const uint8_t, 16> ip, uint16_t port, uint32_t scope) {
-  if (std::memcmp(ip.data(), kMappedPrefix, sizeof(kMappedPrefix)) == 0) return ipv4(ip.subspan<12, 4>(), port);
+  if (std::memcmp(ip.data(), kMappedPrefix, sizeof(kMappedPrefix)) == 0)
+    return ipv4(ip.subspan<12, 4>(), port);
   Address address;
   std::memcpy(address.ip_, ip.data(), 16);
   address.scope_ = scope;
@@ -180,7 +182,8 @@ Address Address::from_sockaddr(const sockaddr* address, socklen_t length) {
   if (address->sa_family == AF_UNIX) {
     const char* path = reinterpret_cast<const char*>(address) + offsetof(sockaddr_un, sun_path);
     size_t size = std::min<size_t>(length, sizeof(sockaddr_un)) - offsetof(sockaddr_un, sun_path);
-    // A name in the file system ends at its NUL; an abstract one begins with it and has exactly `size` bytes.
+    // A name in the file system ends at its NUL; an abstract one begins with it and has exactly
+    // `size` bytes.
     if (size > 0 && path[0] != '\0') size = strnlen(path, size);
     return unix_path({path, size});
   }
@@ -271,7 +274,8 @@ bool Address::is_loopback() const {
 bool Address::is_private() const {
   if (is_ipv6()) return (ip_[0] & 0xfe) == 0xfc;
   if (!is_ipv4()) return false;
-  return ip_[0] == 10 || (ip_[0] == 172 && (ip_[1] & 0xf0) == 16) || (ip_[0] == 192 && ip_[1] == 168);
+  return ip_[0] == 10 || (ip_[0] == 172 && (ip_[1] & 0xf0) == 16) ||
+         (ip_[0] == 192 && ip_[1] == 168);
 }
 
 bool Address::is_link_local() const {
@@ -324,7 +328,8 @@ Result<Cidr> Cidr::parse(std::string_view text) {
   for (unsigned bit = prefix; bit < bits; ++bit) ip[bit / 8] &= ~(0x80 >> (bit % 8));
   Cidr cidr;
   cidr.prefix = static_cast<uint8_t>(prefix);
-  cidr.base = base->is_ipv4() ? Address::ipv4(std::span<const uint8_t, 4>(ip, 4), 0) : Address::ipv6(ip, 0);
+  cidr.base =
+      base->is_ipv4() ? Address::ipv4(std::span<const uint8_t, 4>(ip, 4), 0) : Address::ipv6(ip, 0);
   return cidr;
 }
 

@@ -1,9 +1,10 @@
 #pragma once
-// Address: where a socket is or goes to: an IPv4 or IPv6 address with a port, or a Unix socket's path. A value of 24
-// bytes; copying an IP address allocates nothing, copying a Unix address shares its path.
+// Address: where a socket is or goes to: an IPv4 or IPv6 address with a port, or a Unix socket's
+// path. A value of 24 bytes; copying an IP address allocates nothing, copying a Unix address shares
+// its path.
 //
-// An IPv4 address that arrives in IPv6 clothes (::ffff:1.2.3.4, what a dual-stack listener sees) becomes IPv4 at once,
-// so that comparison, access lists and logs know one form only.
+// An IPv4 address that arrives in IPv6 clothes (::ffff:1.2.3.4, what a dual-stack listener sees)
+// becomes IPv4 at once, so that comparison, access lists and logs know one form only.
 
 #include <sys/socket.h>
 
@@ -47,11 +48,13 @@ class Address {
   }
   ~Address() { clear(); }
 
-  // "1.2.3.4:80", "[::1]:80", "[fe80::1%eth0]:80", "unix:/path", "unix:@abstract". A port is required for IP.
+  // "1.2.3.4:80", "[::1]:80", "[fe80::1%eth0]:80", "unix:/path", "unix:@abstract". A port is
+  // required for IP.
   static Result<Address> parse(std::string_view text);
   // As parse(), but "1.2.3.4", "::1" and "[::1]" are accepted too and get `default_port`.
   static Result<Address> parse(std::string_view text, uint16_t default_port);
-  // An IP address without brackets or port: "1.2.3.4", "::1", "fe80::1%2". Nothing if it is not one (a host name, say).
+  // An IP address without brackets or port: "1.2.3.4", "::1", "fe80::1%2". Nothing if it is not one
+  // (a host name, say).
   static std::optional<Address> parse_ip(std::string_view ip, uint16_t port = 0);
 
   // The four bytes are in network order.
@@ -61,14 +64,14 @@ class Address {
     return ipv4(ip, port);
   }
   static Address ipv6(std::span<const uint8_t, 16> ip, uint16_t port, uint32_t scope = 0);
-  // A path in the file system, or an abstract name with its leading NUL byte. Empty: an unnamed socket (what accept()
-  // tells of most Unix clients).
+  // A path in the file system, or an abstract name with its leading NUL byte. Empty: an unnamed
+  // socket (what accept() tells of most Unix clients).
   static Address unix_path(std::string_view path);
 
   // From accept(), getsockname() and the like. A family that is not one of ours gives kNone.
   static Address from_sockaddr(const sockaddr* address, socklen_t length);
-  // Fills `out` and returns the length to pass to bind() or connect(). 0 for kNone, or a Unix path longer than the
-  // kernel takes (107 bytes).
+  // Fills `out` and returns the length to pass to bind() or connect(). 0 for kNone, or a Unix path
+  // longer than the kernel takes (107 bytes).
   socklen_t to_sockaddr(sockaddr_storage* out) const;
 
   Family family() const { return family_; }
@@ -95,8 +98,8 @@ class Address {
   std::string ip() const;
   // The text that parse() takes. "unix:" alone for an unnamed Unix socket, "-" for no address.
   std::string to_string() const;
-  // Writes to_string()'s or ip()'s text to `out`, without a NUL, and returns its length. IP only: `out` needs
-  // kMaxIpText bytes; returns 0 for other families.
+  // Writes to_string()'s or ip()'s text to `out`, without a NUL, and returns its length. IP only:
+  // `out` needs kMaxIpText bytes; returns 0 for other families.
   static constexpr size_t kMaxIpText = 72;
   size_t format(char* out) const;
   size_t format_ip(char* out) const;
@@ -160,7 +163,8 @@ struct Cidr {
   Address base;        // port 0, host bits zero
   uint8_t prefix = 0;  // 0..32 or 0..128
 
-  // "10.0.0.0/8", "2001:db8::/32", or one address ("10.1.2.3" = "/32"). Host bits are cleared, not refused.
+  // "10.0.0.0/8", "2001:db8::/32", or one address ("10.1.2.3" = "/32"). Host bits are cleared, not
+  // refused.
   static Result<Cidr> parse(std::string_view text);
   // The port of `address` is ignored. Networks of one family never contain addresses of the other.
   bool contains(const Address& address) const;

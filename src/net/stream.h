@@ -52,6 +52,8 @@ class Stream {
   IoResult write(const char* data, size_t size);
   // TLS may hold back encrypted output; true when some waits for the socket.
   bool has_pending_output() const;
+  // Sends held-back output: kOk when none is left.
+  IoResult flush();
   // Ends our direction (FIN, after close_notify).
   void shutdown_write();
 

@@ -48,7 +48,8 @@ Result<bssl::UniquePtr<EVP_PKEY>> parse_private_key(std::string_view pem) {
   // The library's own error is not shown: it is about the inside of a secret.
   ERR_clear_error();
   if (key) return key;
-  if (pem.find("ENCRYPTED") != pem.npos) return pem_error(kWhat, "is encrypted; give it without a password");
+  if (pem.find("ENCRYPTED") != pem.npos)
+    return pem_error(kWhat, "is encrypted; give it without a password");
   if (pem.find("PRIVATE KEY-----") == pem.npos) {
     return pem_error(kWhat, "holds no PEM block of the kind \"-----BEGIN PRIVATE KEY-----\"");
   }
@@ -88,7 +89,8 @@ Result<bssl::UniquePtr<X509_STORE>> make_store(const std::vector<bssl::UniquePtr
   bssl::UniquePtr<X509_STORE> store(X509_STORE_new());
   if (!store) return Error{take_tls_error("out of memory")};
   for (const auto& anchor : anchors) {
-    if (!X509_STORE_add_cert(store.get(), anchor.get())) return Error{take_tls_error("cannot add a trust anchor")};
+    if (!X509_STORE_add_cert(store.get(), anchor.get()))
+      return Error{take_tls_error("cannot add a trust anchor")};
   }
   X509_STORE_set_flags(store.get(), X509_V_FLAG_PARTIAL_CHAIN);
   return store;
@@ -98,12 +100,16 @@ std::string san_text(const GENERAL_NAME* name, SanType type) {
   if (type == SanType::kIp) {
     const ASN1_OCTET_STRING* ip = name->d.iPAddress;
     const uint8_t* bytes = ASN1_STRING_get0_data(ip);
-    if (ASN1_STRING_length(ip) == 4) return Address::ipv4(std::span<const uint8_t, 4>(bytes, 4), 0).ip();
-    if (ASN1_STRING_length(ip) == 16) return Address::ipv6(std::span<const uint8_t, 16>(bytes, 16), 0).ip();
+    if (ASN1_STRING_length(ip) == 4)
+      return Address::ipv4(std::span<const uint8_t, 4>(bytes, 4), 0).ip();
+    if (ASN1_STRING_length(ip) == 16)
+      return Address::ipv6(std::span<const uint8_t, 16>(bytes, 16), 0).ip();
     return {};
   }
-  const ASN1_IA5STRING* text = type == SanType::kDns ? name->d.dNSName : name->d.uniformResourceIdentifier;
-  std::string value(reinterpret_cast<const char*>(ASN1_STRING_get0_data(text)), ASN1_STRING_length(text));
+  const ASN1_IA5STRING* text =
+      type == SanType::kDns ? name->d.dNSName : name->d.uniformResourceIdentifier;
+  std::string value(reinterpret_cast<const char*>(ASN1_STRING_get0_data(text)),
+                    ASN1_STRING_length(text));
   // A name with a NUL inside is made to deceive.
   return value.find('\0') == value.npos ? value : std::string();
 }
@@ -111,13 +117,15 @@ std::string san_text(const GENERAL_NAME* name, SanType type) {
 // AWS-LC's reasons read like CERTIFICATE_VERIFY_FAILED.
 std::string readable(const char* reason) {
   std::string text = reason ? reason : "unknown error";
-  for (char& c : text) c = c == '_' ? ' ' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  for (char& c : text)
+    c = c == '_' ? ' ' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   return text;
 }
 
 }  // namespace
 
-Result<std::vector<bssl::UniquePtr<X509>>> parse_certificates(std::string_view what, std::string_view pem) {
+Result<std::vector<bssl::UniquePtr<X509>>> parse_certificates(std::string_view what,
+                                                              std::string_view pem) {
   if (pem.empty()) return pem_error(what, "is empty");
   if (pem.size() > kMaxPemBytes) return pem_error(what, "is too large");
   ERR_clear_error();
@@ -127,8 +135,8 @@ Result<std::vector<bssl::UniquePtr<X509>>> parse_certificates(std::string_view w
     certificates.emplace_back(certificate);
   }
   if (!is_end_of_pem(ERR_peek_last_error())) {
-    return pem_error(what, "PEM certificate " + std::to_string(certificates.size() + 1) + " is not valid: " +
-                               take_tls_error("malformed"));
+    return pem_error(what, "PEM certificate " + std::to_string(certificates.size() + 1) +
+                               " is not valid: " + take_tls_error("malformed"));
   }
   ERR_clear_error();
   if (certificates.empty()) {
@@ -137,8 +145,8 @@ Result<std::vector<bssl::UniquePtr<X509>>> parse_certificates(std::string_view w
   return certificates;
 }
 
-Result<TlsIdentity> parse_identity(std::string_view certificate_pem, std::string_view private_key_pem,
-                                   bool allow_expired) {
+Result<TlsIdentity> parse_identity(std::string_view certificate_pem,
+                                   std::string_view private_key_pem, bool allow_expired) {
   auto chain = parse_certificates("certificate", certificate_pem);
   if (!chain) return chain.error();
   auto key = parse_private_key(private_key_pem);
@@ -167,8 +175,8 @@ Result<bssl::UniquePtr<X509_STORE>> system_trust_store() {
     std::stringstream content;
     content << file.rdbuf();
     if (!file) {
-      return Error{std::string("no CA certificates are configured and the system's (") + kSystemBundle +
-                   ") cannot be read; install ca-certificates or give a CA"};
+      return Error{std::string("no CA certificates are configured and the system's (") +
+                   kSystemBundle + ") cannot be read; install ca-certificates or give a CA"};
     }
     auto store = parse_trust_store(kSystemBundle, content.str());
     if (!store) return store.error();
@@ -200,8 +208,8 @@ std::string certificate_hash(const X509* certificate) {
 
 std::vector<std::string> subject_alt_names(X509* certificate, SanType type) {
   std::vector<std::string> texts;
-  bssl::UniquePtr<GENERAL_NAMES> names(
-      static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr)));
+  bssl::UniquePtr<GENERAL_NAMES> names(static_cast<GENERAL_NAMES*>(
+      X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr)));
   ERR_clear_error();
   const int wanted = type == SanType::kDns ? GEN_DNS : type == SanType::kUri ? GEN_URI : GEN_IPADD;
   for (size_t i = 0; names && i < sk_GENERAL_NAME_num(names.get()); ++i) {

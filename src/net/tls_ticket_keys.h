@@ -1,12 +1,14 @@
 #pragma once
-// TlsTicketKeys: the keys that session tickets are sealed with. One object for the process, shared by every context and
-// worker, so that a client resumes wherever it lands. The control thread rotates; the newest key seals, it and the
-// previous ones open, so a ticket lives through as many rotations as there are previous keys.
+// TlsTicketKeys: the keys that session tickets are sealed with. One object for the process, shared
+// by every context and worker, so that a client resumes wherever it lands. The control thread
+// rotates; the newest key seals, it and the previous ones open, so a ticket lives through as many
+// rotations as there are previous keys.
 //
-// A ticket is: key name (16 bytes), nonce (12), AES-256-GCM of the session with the name as additional data, tag (16).
+// A ticket is: key name (16 bytes), nonce (12), AES-256-GCM of the session with the name as
+// additional data, tag (16).
 //
-// Threading: rotate() and set() may be called on any thread. seal() and open() take no lock unless the keys have changed
-// since this thread's last call.
+// Threading: rotate() and set() may be called on any thread. seal() and open() take no lock unless
+// the keys have changed since this thread's last call.
 
 #include <atomic>
 #include <cstddef>
@@ -32,15 +34,16 @@ class TlsTicketKeys {
   // Puts a new random key in front and drops the oldest.
   void rotate();
 
-  // Uses keys from outside, newest first, for several processes that share them. Each secret has at least 32 bytes of
-  // randomness; name and key are derived from it. Replaces all keys.
+  // Uses keys from outside, newest first, for several processes that share them. Each secret has at
+  // least 32 bytes of randomness; name and key are derived from it. Replaces all keys.
   Status set(std::span<const std::span<const uint8_t>> secrets);
 
   static constexpr size_t kOverhead = 16 + 12 + 16;
-  // Seals `plain` into `out`, which has room for plain.size() + kOverhead bytes. Returns the size, or 0 on failure.
+  // Seals `plain` into `out`, which has room for plain.size() + kOverhead bytes. Returns the size,
+  // or 0 on failure.
   size_t seal(std::span<const uint8_t> plain, std::span<uint8_t> out);
-  // Opens a ticket into `out` (room for at least ticket.size() bytes). Nothing if no key of ours made it, or it was
-  // tampered with.
+  // Opens a ticket into `out` (room for at least ticket.size() bytes). Nothing if no key of ours
+  // made it, or it was tampered with.
   std::optional<size_t> open(std::span<const uint8_t> ticket, std::span<uint8_t> out);
 
  private:

@@ -66,6 +66,7 @@ struct Meta {
   int64_t created = 0;  // Unix seconds; 0: unknown (files usually don't say)
   std::shared_ptr<const std::string> file;
   Mark mark;  // where the object begins
+  uint64_t fingerprint = 0;  // hash of the content and of the lines it stands on; equal means unchanged
 };
 
 struct Object {

@@ -95,6 +95,21 @@ void parse_fields(const Field& document, Reader& reader, Object& object) {
   }
 }
 
+uint64_t mix(uint64_t hash, uint64_t value) {
+  hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
+  return hash * 0xff51afd7ed558ccdu;
+}
+
+uint64_t fingerprint(const Node& node, uint64_t seed) {
+  uint64_t hash = mix(seed, static_cast<uint64_t>(node.kind()) << 32 | node.mark().line);
+  if (node.is_scalar()) return mix(hash, std::hash<std::string_view>()(node.text()) * 2 + node.is_quoted());
+  for (const Node& item : node.items()) hash = fingerprint(item, hash);
+  for (const Member& member : node.members()) {
+    hash = fingerprint(member.value, mix(hash, std::hash<std::string_view>()(member.key)));
+  }
+  return hash;
+}
+
 class ManifestParser {
  public:
   ManifestParser(ParsedFile& out, const Limits& limits) : out_(out), limits_(limits) {}
@@ -162,6 +177,7 @@ class ManifestParser {
     Meta& meta = object->meta;
     meta.file = out_.file;
     meta.mark = root.mark();
+    meta.fingerprint = fingerprint(root.node(), 0);
     if (!identify(root, reader, kind, meta)) {
       out_.has_unidentified = true;
       return;
@@ -172,7 +188,7 @@ class ManifestParser {
     meta.annotations = parse_pairs(metadata["annotations"], reader, true);
     Field created = metadata["creationTimestamp"];
     if (created && (meta.created = parse_time(created.node().text())) == 0) {
-      reader.warn(created, quoted(created.node().text()) + " is not a time such as 2024-01-31T12:00:00Z; the age is taken as unknown");
+      reader.warn(created, in_quotes(created.node().text()) + " is not a time such as 2024-01-31T12:00:00Z; the age is taken as unknown");
     }
     parse_fields(root, reader, *object);
     ObjectKey key = object->key();
@@ -189,13 +205,13 @@ class ManifestParser {
     if (!reader.is_mapping(metadata)) return false;
     meta.name = reader.required(metadata["name"]);
     if (!meta.name.empty() && !is_dns_name(meta.name)) {
-      reader.error(metadata["name"], quoted(meta.name) + " is not a valid name: lower-case letters, digits, '-' and '.'");
+      reader.error(metadata["name"], in_quotes(meta.name) + " is not a valid name: lower-case letters, digits, '-' and '.'");
     }
     if (kKinds[static_cast<size_t>(kind)].namespaced) {
       meta.ns = reader.string(metadata["namespace"], "default");
       if (meta.ns.empty()) meta.ns = "default";
       if (!is_label(meta.ns)) {
-        reader.error(metadata["namespace"], quoted(meta.ns) + " is not a valid namespace: lower-case letters, digits and '-'");
+        reader.error(metadata["namespace"], in_quotes(meta.ns) + " is not a valid namespace: lower-case letters, digits and '-'");
       }
     }
     return reader.errors() == 0;

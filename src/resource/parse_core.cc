@@ -40,7 +40,7 @@ void check_service_ports(const Field& ports, Reader& reader, const Service& serv
     if (port.name.empty() && service.ports.size() > 1) {
       reader.error(item["name"], "is missing: with several ports each needs a name");
     } else if (!names.insert(port.name).second) {
-      reader.error(item["name"], quoted(port.name) + " is the name of another port too");
+      reader.error(item["name"], in_quotes(port.name) + " is the name of another port too");
     }
   }
 }
@@ -61,12 +61,12 @@ std::vector<SlicePort> parse_slice_ports(const Field& ports, Reader& reader) {
 
 void check_address(const Field& field, Reader& reader, const std::string& address, EndpointSlice::AddressType type) {
   if (type == EndpointSlice::AddressType::kFqdn) {
-    if (!is_dns_name(to_lower(address))) reader.error(field, quoted(address) + " is not a host name");
+    if (!is_dns_name(to_lower(address))) reader.error(field, in_quotes(address) + " is not a host name");
     return;
   }
   bool v6 = type == EndpointSlice::AddressType::kIPv6;
   if (!is_ip_address(address) || (address.find(':') != address.npos) != v6) {
-    reader.error(field, quoted(address) + " is not an " + (v6 ? "IPv6" : "IPv4") + " address");
+    reader.error(field, in_quotes(address) + " is not an " + (v6 ? "IPv6" : "IPv4") + " address");
   }
 }
 
@@ -145,7 +145,7 @@ void parse_service(const Field& document, Reader& reader, Service& out) {
   out.external_name = to_lower(reader.required(name));
   if (out.external_name.ends_with('.')) out.external_name.pop_back();
   if (!out.external_name.empty() && !is_dns_name(out.external_name)) {
-    reader.error(name, quoted(out.external_name) + " is not a host name");
+    reader.error(name, in_quotes(out.external_name) + " is not a host name");
   }
 }
 
@@ -158,7 +158,7 @@ void parse_endpoints(const Field& document, Reader& reader, Endpoints& out) {
       Field ip = address["ip"];
       std::string text = reader.required(ip);
       if (!text.empty() && !is_ip_address(text)) {
-        reader.error(ip, quoted(text) + " is not an IP address");
+        reader.error(ip, in_quotes(text) + " is not an IP address");
       }
       subset.addresses.push_back(std::move(text));
     });

@@ -53,7 +53,7 @@ IngressBackend parse_backend(const Field& backend, Reader& reader) {
     reader.only(service, {"name", "port"});
     out.service = reader.required(service["name"]);
     if (!out.service.empty() && !is_label(out.service)) {
-      reader.error(service["name"], quoted(out.service) + " is not a service name: lower-case letters, digits and '-'");
+      reader.error(service["name"], in_quotes(out.service) + " is not a service name: lower-case letters, digits and '-'");
     }
     out.port = parse_port(service, reader);
   } else if (resource) {
@@ -81,13 +81,13 @@ IngressPath parse_path(const Field& item, Reader& reader) {
   reader.only(item, {"path", "pathType", "backend"});
   out.path = reader.string(item["path"]);
   if (!out.path.empty() && out.path[0] != '/') {
-    reader.error(item["path"], quoted(out.path) + " must begin with '/'");
+    reader.error(item["path"], in_quotes(out.path) + " must begin with '/'");
   } else if (has_dot_segment(out.path)) {
-    reader.warn(item["path"], quoted(out.path) + " can never match: '.' and '..' are resolved before matching");
+    reader.warn(item["path"], in_quotes(out.path) + " can never match: '.' and '..' are resolved before matching");
   }
   for (char c : out.path) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      reader.error(item["path"], quoted(out.path) + " has a control character");
+      reader.error(item["path"], in_quotes(out.path) + " has a control character");
       break;
     }
   }
@@ -107,7 +107,7 @@ IngressPath parse_path(const Field& item, Reader& reader) {
 std::string parse_host(const Field& field, Reader& reader) {
   std::string host = to_lower(reader.string(field));
   if (!host.empty() && !is_rule_host(host)) {
-    reader.error(field, quoted(host) + " is not a host name: letters, digits, '-' and '.', the first label may be '*'");
+    reader.error(field, in_quotes(host) + " is not a host name: letters, digits, '-' and '.', the first label may be '*'");
   }
   return host;
 }

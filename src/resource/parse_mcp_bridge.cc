@@ -55,7 +55,7 @@ void parse_domains(const Field& item, Reader& reader, Registry& out) {
       if (auto address = parse_ip_port(text)) {
         out.addresses.push_back(std::move(*address));
       } else {
-        reader.error(domain, quoted(text) + " is not an address: for type static give ip:port, separated by commas");
+        reader.error(domain, in_quotes(text) + " is not an address: for type static give ip:port, separated by commas");
       }
       return;
     }
@@ -63,7 +63,7 @@ void parse_domains(const Field& item, Reader& reader, Registry& out) {
     if (is_domain(name)) {
       out.domains.push_back(std::move(name));
     } else {
-      reader.error(domain, quoted(text) + " is not a domain name: for type dns give names without a port, separated by commas");
+      reader.error(domain, in_quotes(text) + " is not a domain name: for type dns give names without a port, separated by commas");
     }
   });
 }
@@ -79,7 +79,7 @@ void parse_protocol(const Field& item, Reader& reader, Registry& out) {
       return;
     }
   }
-  reader.error(field, quoted(protocol) + " is not one of http, https, http2, grpc, grpcs, tri, triple, tcp, dubbo");
+  reader.error(field, in_quotes(protocol) + " is not one of http, https, http2, grpc, grpcs, tri, triple, tcp, dubbo");
 }
 
 std::optional<Registry> parse_registry(const Field& item, Reader& reader) {
@@ -98,11 +98,11 @@ std::optional<Registry> parse_registry(const Field& item, Reader& reader) {
              kind == "eureka") {
     reader.error(type, "not supported yet: type " + kind);
   } else if (!kind.empty()) {
-    reader.error(type, quoted(kind) + " is not one of nacos, nacos2, nacos3, zookeeper, consul, eureka, static, dns");
+    reader.error(type, in_quotes(kind) + " is not one of nacos, nacos2, nacos3, zookeeper, consul, eureka, static, dns");
   }
   if (reader.errors() != before) return std::nullopt;
   if (!is_dns_name(to_lower(out.name))) {
-    reader.error(item["name"], quoted(out.name) + " is not a service name: letters, digits, '-' and '.'");
+    reader.error(item["name"], in_quotes(out.name) + " is not a service name: letters, digits, '-' and '.'");
   }
   if (!item["port"]) reader.error(item["port"], "is missing");
   out.port = reader.port(item["port"]);
@@ -135,7 +135,7 @@ void parse_mcp_bridge(const Field& document, Reader& reader, McpBridge& out) {
     // Identity is type and name; the last one wins.
     auto same = [&](const Registry& r) { return r.type == registry->type && r.name == registry->name; };
     if (std::erase_if(out.registries, same)) {
-      reader.warn(item["name"], quoted(registry->name) + " of this type is here twice; the last one counts");
+      reader.warn(item["name"], in_quotes(registry->name) + " of this type is here twice; the last one counts");
     }
     out.registries.push_back(std::move(*registry));
   }

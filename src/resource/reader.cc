@@ -11,7 +11,7 @@ std::string Field::path() const {
   if (index_ >= 0) return out + "[" + std::to_string(index_) + "]";
   if (name_.empty()) return out;
   bool plain = std::all_of(name_.begin(), name_.end(), [](unsigned char c) { return c > 0x20 && c != 0x7f; });
-  std::string name = plain ? std::string(name_.substr(0, 100)) : quoted(name_);
+  std::string name = plain ? std::string(name_.substr(0, 100)) : in_quotes(name_);
   if (name.find_first_of("./[") != name.npos) return out + "[" + name + "]";
   return out.empty() ? name : out + "." + name;
 }
@@ -26,7 +26,7 @@ void Reader::add(Severity severity, const Field& field, std::string message) {
 void Reader::expected(const Field& field, const char* what) {
   const Node& node = field.node();
   std::string found = node.kind_name();
-  if (node.is_scalar()) found += " (" + quoted(node.text()) + ")";
+  if (node.is_scalar()) found += " (" + in_quotes(node.text()) + ")";
   error(field, std::string("expected ") + what + ", found " + found);
 }
 
@@ -78,7 +78,7 @@ size_t Reader::one_of(const Field& field, std::initializer_list<std::string_view
   }
   std::string list;
   for (std::string_view word : words) list += (list.empty() ? "" : ", ") + std::string(word);
-  error(field, (field.node().is_scalar() ? quoted(text) : std::string(field.node().kind_name())) + " is not one of " + list);
+  error(field, (field.node().is_scalar() ? in_quotes(text) : std::string(field.node().kind_name())) + " is not one of " + list);
   return 0;
 }
 
@@ -107,7 +107,7 @@ void Reader::only(const Field& mapping, std::initializer_list<std::string_view> 
   }
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   constexpr size_t kMost = 80;
   static constexpr char kHex[] = "0123456789abcdef";
   std::string out = "\"";

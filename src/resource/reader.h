@@ -100,7 +100,7 @@ class Reader {
 };
 
 // `text` in quotes, shortened if long, control characters made visible.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 // RFC 1123: a label (letters, digits, `-`), a name of labels joined by dots. Lower case only.
 bool is_label(std::string_view text);

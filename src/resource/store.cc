@@ -1,6 +1,7 @@
 #include "resource/store.h"
 
 #include <algorithm>
+#include <tuple>
 #include <unordered_set>
 
 namespace sluice::resource {
@@ -33,8 +34,9 @@ void Store::apply(ParsedFile parsed, Changes& changes) {
   auto provide = [&](const ObjectKey& key, ObjectPtr object) {
     auto& candidates = objects_[key];
     if (!old.contains(key)) touched.emplace_back(key, candidates.empty() ? nullptr : candidates.front().object);
-    if (!object) {
-      if (auto last = old.find(key); last != old.end()) object = last->second;
+    auto last = old.find(key);
+    if (last != old.end() && (!object || object->meta.fingerprint == last->second->meta.fingerprint)) {
+      object = last->second;
     }
     if (!object) return;
     Candidate candidate{name, static_cast<uint32_t>(file.keys.size()), std::move(object)};
@@ -125,7 +127,9 @@ Diagnostics Store::diagnostics(const std::string& file) const {
   Diagnostics out = at->second.diagnostics;
   out.insert(out.end(), at->second.repeated.begin(), at->second.repeated.end());
   add_duplicates(file, at->second, out);
-  std::stable_sort(out.begin(), out.end(), [](const Diagnostic& a, const Diagnostic& b) { return a.line < b.line; });
+  std::sort(out.begin(), out.end(), [](const Diagnostic& a, const Diagnostic& b) {
+    return std::tie(a.line, a.column, a.field) < std::tie(b.line, b.column, b.field);
+  });
   return out;
 }
 

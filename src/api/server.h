@@ -1,0 +1,78 @@
+#pragma once
+// Server: the running process of `sluice serve`: the control plane (directory → store → compiler → snapshot), DNS, health
+// checks, the admin port, and the gateway that the snapshots are published to. Everything here is the control thread's.
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "api/admin.h"
+#include "api/demo_backend.h"
+#include "base/result.h"
+#include "compile/control_plane.h"
+#include "event/loop.h"
+#include "net/dns.h"
+#include "net/tls.h"
+#include "proxy/gateway.h"
+#include "source/directory.h"
+
+namespace sluice::api {
+
+struct ServerOptions {
+  std::string config_directory;
+  proxy::Options proxy;
+  compile::Options compile;
+  net::Address admin;
+  std::string access_log = "-";   // path, "-" or "off"
+  std::string access_log_format;  // empty: Higress's JSON
+  std::vector<net::Address> dns_servers;
+  bool demo = false;
+  std::string version;
+  // For replacing the running binary: how to start it again.
+  std::vector<std::string> command_line;
+  std::vector<int> inherited_sockets;
+  int parent_pid = 0;  // told to drain when we serve; 0: none
+};
+
+class Server {
+ public:
+  Server(event::Loop& loop, ServerOptions options);
+  ~Server();
+
+  // Loads, binds and starts. The error says what was wrong.
+  Status start();
+  // Graceful end; the loop is stopped when everything has drained.
+  void shut_down();
+  void reopen_logs();
+  // Starts the binary again with our listening sockets; it takes over and tells us to drain.
+  void replace_binary();
+
+ private:
+  class DirectoryWatch;
+  class DnsRefresh;
+
+  void load();
+  void on_directory_changed();
+  void publish(compile::Compiler::SnapshotPointer snapshot);
+  void report(const resource::Diagnostics& diagnostics);
+  void refresh_dns_names();
+  void on_resolved(const std::string& name, Result<net::DnsAnswer> answer);
+  void rotate_tickets();
+
+  event::Loop& loop_;
+  ServerOptions options_;
+  std::unique_ptr<compile::ControlPlane> control_;
+  std::unique_ptr<source::Directory> directory_;
+  std::unique_ptr<DirectoryWatch> watch_;
+  std::unique_ptr<net::DnsResolver> resolver_;
+  std::map<std::string, std::unique_ptr<DnsRefresh>> dns_;
+  std::unique_ptr<proxy::Gateway> gateway_;
+  std::unique_ptr<Admin> admin_;
+  std::unique_ptr<DemoBackend> demo_;
+  event::MemberTimer<Server, &Server::rotate_tickets> ticket_timer_{this};
+  bool shutting_down_ = false;
+};
+
+}  // namespace sluice::api

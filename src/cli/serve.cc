@@ -1,0 +1,251 @@
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <cstdio>
+#include <memory>
+#include <sstream>
+#include <thread>
+
+#include "api/server.h"
+#include "base/log.h"
+#include "cli/commands.h"
+
+namespace sluice::cli {
+namespace {
+
+struct ServeFlags {
+  std::string config;
+  std::string bind = "0.0.0.0";
+  int http_port = 8080;
+  int https_port = 8443;
+  int admin_port = 15020;
+  std::string admin_bind = "127.0.0.1";
+  std::vector<std::string> unix_sockets;
+  uint32_t workers = 0;
+  std::string access_log = "-";
+  std::string access_log_format;
+  std::string log_level = "info";
+  std::string ingress_class = "higress";
+  std::string system_namespace = "higress-system";
+  std::vector<std::string> dns_servers;
+  std::string server_header = "istio-envoy";
+  bool proxy_protocol = false;
+  bool demo = false;
+  uint32_t trusted_hops = 0;
+  uint32_t max_connections = 16000;
+  uint64_t max_memory_mib = 0;
+  uint64_t header_timeout_ms = 15000;
+  uint32_t min_body_rate = 64;
+  uint64_t write_timeout_ms = 60000;
+  uint64_t half_close_grace_ms = 5000;
+  uint64_t drain_deadline_ms = 30000;
+};
+
+// Signals arrive on the control loop like everything else.
+class Signals final : private event::IoHandler {
+ public:
+  Signals(event::Loop& loop, api::Server& server) : loop_(loop), server_(server) {}
+  ~Signals() { ::close(fd_); }
+
+  void start(const sigset_t& set) {
+    fd_ = ::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    (void)loop_.add(fd_, this, EPOLLIN);
+  }
+
+ private:
+  void on_io(uint32_t) override {
+    signalfd_siginfo info;
+    while (::read(fd_, &info, sizeof(info)) == sizeof(info)) {
+      switch (info.ssi_signo) {
+        case SIGTERM:
+        case SIGINT:
+          server_.shut_down();
+          break;
+        case SIGUSR1:
+          server_.reopen_logs();
+          break;
+        case SIGUSR2:
+          server_.replace_binary();
+          break;
+        default:
+          break;
+      }
+    }
+  }
+
+  event::Loop& loop_;
+  api::Server& server_;
+  int fd_ = -1;
+};
+
+std::vector<int> inherited_sockets() {
+  std::vector<int> sockets;
+  const char* list = std::getenv("SLUICE_INHERITED_SOCKETS");
+  if (!list) return sockets;
+  std::istringstream stream(list);
+  for (std::string item; std::getline(stream, item, ',');) sockets.push_back(std::atoi(item.c_str()));
+  ::unsetenv("SLUICE_INHERITED_SOCKETS");
+  return sockets;
+}
+
+Status fill_listeners(const ServeFlags& flags, proxy::Options* options) {
+  const auto add = [&](const std::string& text, uint16_t port, bool tls) -> Status {
+    const auto address = net::Address::parse(text, port);
+    if (!address.ok()) return address.error();
+    options->listeners.push_back({*address, tls, flags.proxy_protocol});
+    return {};
+  };
+  std::istringstream stream(flags.bind);
+  for (std::string bind; std::getline(stream, bind, ',');) {
+    if (flags.http_port) {
+      if (Status added = add(bind, static_cast<uint16_t>(flags.http_port), false); !added.ok()) return added;
+    }
+    if (flags.https_port) {
+      if (Status added = add(bind, static_cast<uint16_t>(flags.https_port), true); !added.ok()) return added;
+    }
+  }
+  for (const std::string& path : flags.unix_sockets) {
+    if (Status added = add("unix:" + path, 0, false); !added.ok()) return added;
+  }
+  if (options->listeners.empty()) return Error{"there is nothing to listen on: --http-port and --https-port are 0"};
+  return {};
+}
+
+int fail(const std::string& message) {
+  std::fprintf(stderr, "sluice: %s\n", message.c_str());
+  return 1;
+}
+
+int serve(const ServeFlags& flags, std::vector<std::string> command_line) {
+  log::Level level;
+  if (!log::parse_level(flags.log_level, &level)) {
+    return fail("--log-level: \"" + flags.log_level + "\" is not one of debug, info, warning, error");
+  }
+  log::set_level(level);
+  // As many descriptors as we may have.
+  rlimit limit;
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+  }
+  ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGCHLD, SIG_IGN);
+  sigset_t handled;
+  sigemptyset(&handled);
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGUSR2}) sigaddset(&handled, signal);
+  ::pthread_sigmask(SIG_BLOCK, &handled, nullptr);
+
+  api::ServerOptions options;
+  options.config_directory = flags.config;
+  options.command_line = std::move(command_line);
+  options.version = SLUICE_VERSION;
+  options.access_log = flags.access_log;
+  options.access_log_format = flags.access_log_format;
+  options.demo = flags.demo;
+  options.compile.ingress_class = flags.ingress_class;
+  options.compile.system_namespace = flags.system_namespace;
+  options.inherited_sockets = inherited_sockets();
+  if (const char* parent = std::getenv("SLUICE_PARENT_PID")) options.parent_pid = std::atoi(parent);
+  ::unsetenv("SLUICE_PARENT_PID");
+  for (const std::string& text : flags.dns_servers) {
+    const auto address = net::Address::parse(text, 53);
+    if (!address.ok()) return fail("--dns-server: " + address.error().message);
+    options.dns_servers.push_back(*address);
+  }
+  if (flags.admin_port) {
+    const auto admin = net::Address::parse(flags.admin_bind, static_cast<uint16_t>(flags.admin_port));
+    if (!admin.ok()) return fail("--admin-bind: " + admin.error().message);
+    options.admin = *admin;
+  }
+  proxy::Options& proxy = options.proxy;
+  if (Status listeners = fill_listeners(flags, &proxy); !listeners.ok()) return fail(listeners.error().message);
+  proxy.workers = flags.workers ? flags.workers : std::max(1u, std::thread::hardware_concurrency());
+  proxy.max_connections = flags.max_connections;
+  proxy.max_memory_bytes = flags.max_memory_mib << 20;
+  proxy.trusted_hops = flags.trusted_hops;
+  proxy.server_header = flags.server_header;
+  proxy.drain_deadline_ms = flags.drain_deadline_ms;
+  proxy.http1.head_timeout_ms = flags.header_timeout_ms;
+  proxy.http1.min_body_rate = flags.min_body_rate;
+  proxy.http1.write_timeout_ms = flags.write_timeout_ms;
+  proxy.http1.half_close_grace_ms = flags.half_close_grace_ms;
+
+  event::Loop loop;
+  api::Server server(loop, std::move(options));
+  Signals signals(loop, server);
+  signals.start(handled);
+  if (Status started = server.start(); !started.ok()) {
+    // Threads may be running already: leave without unwinding them.
+    fail(started.error().message);
+    std::_Exit(1);
+  }
+  loop.run();
+  // Everything is drained and flushed; taking the rest apart would only delay the end.
+  std::_Exit(0);
+}
+
+}  // namespace
+
+void add_serve(CLI::App& app, int argc, char** argv, int* status) {
+  CLI::App* command = app.add_subcommand("serve", "Run the gateway on a directory of manifests.");
+  auto flags = std::make_shared<ServeFlags>();
+  const auto env = [](CLI::Option* option) {
+    // --http-port → SLUICE_HTTP_PORT
+    std::string name = "SLUICE_";
+    for (const char c : option->get_lnames().front()) name += c == '-' ? '_' : static_cast<char>(std::toupper(c));
+    option->envname(name);
+    return option;
+  };
+  env(command->add_option("--config", flags->config, "Directory (or file) of manifests, watched for changes"))->required();
+  env(command->add_option("--bind", flags->bind, "Addresses to listen on, separated by commas"))->capture_default_str();
+  env(command->add_option("--http-port", flags->http_port, "Plaintext port: HTTP/1 and HTTP/2 by prior knowledge; 0: none"))
+      ->check(CLI::Range(0, 65535))->capture_default_str();
+  env(command->add_option("--https-port", flags->https_port, "TLS port: HTTP/1.1 and HTTP/2 by ALPN; 0: none"))
+      ->check(CLI::Range(0, 65535))->capture_default_str();
+  env(command->add_option("--unix-socket", flags->unix_sockets, "Also listen (plaintext) on this Unix socket; repeatable"));
+  env(command->add_option("--admin-port", flags->admin_port, "Health, metrics, dumps, explain; 0: none"))
+      ->check(CLI::Range(0, 65535))->capture_default_str();
+  env(command->add_option("--admin-bind", flags->admin_bind, "Address of the admin port"))->capture_default_str();
+  env(command->add_option("--workers", flags->workers, "Worker threads; 0: one per core"))
+      ->check(CLI::Range(0, 256))->capture_default_str();
+  env(command->add_option("--access-log", flags->access_log, "A path, - (standard output) or off"))->capture_default_str();
+  env(command->add_option("--access-log-format", flags->access_log_format,
+                          "Line format with Envoy's operators, e.g. '%REQ(:PATH)% %RESPONSE_CODE%'; default: JSON"));
+  env(command->add_option("--log-level", flags->log_level, "debug, info, warning or error"))->capture_default_str();
+  env(command->add_option("--ingress-class", flags->ingress_class, "Ingress class to serve; empty: all"))
+      ->capture_default_str();
+  env(command->add_option("--system-namespace", flags->system_namespace,
+                          "Namespace of McpBridge, higress-config and other system objects"))->capture_default_str();
+  env(command->add_option("--dns-server", flags->dns_servers, "DNS server ip[:port] instead of /etc/resolv.conf's; repeatable"));
+  env(command->add_option("--server-header", flags->server_header, "Value of the response field `server`; empty: the upstream's"))
+      ->capture_default_str();
+  env(command->add_flag("--proxy-protocol", flags->proxy_protocol, "Take a PROXY protocol header (v1, v2) where one is sent"));
+  env(command->add_option("--trusted-hops", flags->trusted_hops, "Proxies in front whose X-Forwarded-For entries are believed"))
+      ->capture_default_str();
+  env(command->add_option("--max-connections", flags->max_connections, "Accepted connections at a time"))
+      ->capture_default_str();
+  env(command->add_option("--max-memory-mib", flags->max_memory_mib,
+                          "I/O buffers per worker above which new requests get 503; 0: no limit"))->capture_default_str();
+  env(command->add_option("--header-timeout-ms", flags->header_timeout_ms, "Time for a request head to arrive"))
+      ->capture_default_str();
+  env(command->add_option("--min-body-rate", flags->min_body_rate, "Bytes per second of a request body, over 30 s; 0: off"))
+      ->capture_default_str();
+  env(command->add_option("--write-timeout-ms", flags->write_timeout_ms, "A client that reads nothing for so long is cut off"))
+      ->capture_default_str();
+  env(command->add_option("--half-close-grace-ms", flags->half_close_grace_ms,
+                          "How long a request goes on whose client has ended its direction"))->capture_default_str();
+  env(command->add_option("--drain-deadline-ms", flags->drain_deadline_ms, "Time for connections to finish on SIGTERM"))
+      ->capture_default_str();
+  env(command->add_flag("--demo", flags->demo, "Start the built-in demo backend on 127.0.0.1:18080"));
+  command->footer(
+      "Every flag has an environment variable: --http-port is SLUICE_HTTP_PORT.\n"
+      "Signals: TERM, INT drain and end; USR1 reopens the access log; USR2 replaces the running binary.");
+  std::vector<std::string> command_line(argv, argv + argc);
+  command->callback([flags, command_line, status] { *status = serve(*flags, command_line); });
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,141 @@
+#pragma once
+// The annotations of an Ingress, read into typed options. annotations.cc holds the one table of all that are known.
+//
+// An annotation is written with the prefix `nginx.ingress.kubernetes.io/` or `higress.io/`. Where both are read, the
+// nginx one wins if it is present and valid. A value that can't be understood is reported and dropped; the others apply.
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/route.h"
+#include "plugins/config_node.h"
+#include "resource/diagnostic.h"
+#include "resource/objects.h"
+
+namespace sluice::compile {
+
+// One line of higress.io/destination.
+struct DestinationLine {
+  uint32_t weight = 100;
+  std::string host;
+  uint16_t port = 0;  // 0: the service's only port
+  std::string subset;
+};
+
+struct SecretRef {
+  std::string ns, name;
+  bool empty() const { return name.empty(); }
+  std::string to_string() const { return ns + "/" + name; }
+};
+
+// What the oldest Ingress that says any of it decides for a service and port.
+struct ServiceOptions {
+  bool any = false;
+  enum class Protocol : uint8_t { kUnset, kHttp, kHttp2, kHttps, kGrpc, kGrpcs } protocol = Protocol::kUnset;
+  SecretRef client_secret;  // proxy-ssl-secret
+  bool verify = false;
+  std::string ssl_name;
+  bool send_server_name = false;
+  std::optional<config::LoadBalancing> load_balancing;
+  config::HashPolicy hash;                   // upstream-hash-by
+  bool affinity = false;                     // the cookie below beats `hash`
+  std::string cookie_name = "INGRESSCOOKIE";
+  std::string cookie_path = "/";
+  std::optional<int64_t> cookie_max_age, cookie_expires;
+};
+
+// What the oldest Ingress of a host that says any of it decides for the host.
+struct TlsOptions {
+  bool any = false;
+  SecretRef client_ca;  // auth-tls-secret
+  std::string ciphers;
+  std::string min_version, max_version;  // "TLSv1.2"; empty: default
+};
+
+// key and value of a header edit
+using HeaderEdits = std::vector<std::pair<std::string, std::string>>;
+
+struct HeaderControl {
+  HeaderEdits add, update;
+  std::vector<std::string> remove;
+  bool empty() const { return add.empty() && update.empty() && remove.empty(); }
+};
+
+struct CorsOptions {
+  bool enable = false;
+  std::vector<std::string> allow_origins = {"*"};
+  std::string allow_methods = "GET, PUT, POST, DELETE, PATCH, OPTIONS";
+  std::string allow_headers =
+      "DNT,X-CustomHeader,Keep-Alive,User-Agent,X-Requested-With,If-Modified-Since,Cache-Control,Content-Type,"
+      "Authorization";
+  std::string expose_headers;
+  bool allow_credentials = true;
+  int64_t max_age = 1728000;
+};
+
+struct RateLimitOptions {
+  int64_t rpm = 0, rps = 0;
+  int64_t burst_multiplier = 5;
+};
+
+struct RetryOptions {
+  bool any = false;
+  std::optional<int64_t> tries;
+  int64_t timeout_seconds = 0;
+  std::string conditions;
+};
+
+struct RedirectOptions {
+  std::string temporal, permanent;
+  int64_t permanent_code = 301;
+  bool to_https = false;
+};
+
+struct FilterOptions {
+  std::string name;
+  plugins::ConfigNode config;
+};
+
+struct IngressOptions {
+  bool canary = false;
+  // Routes.
+  std::string rewrite_target, rewrite_path, upstream_vhost, app_root;
+  bool use_regex = false, full_path_regex = false, ignore_path_case = false;
+  std::string raw_methods;  // as written, part of the rule key
+  std::vector<std::string> methods;
+  std::vector<config::ValueMatch> conditions;  // sorted, so that equal sets are equal lists
+  int64_t timeout_seconds = 0;
+  RetryOptions retry;
+  RedirectOptions redirect;
+  CorsOptions cors;
+  HeaderControl request_headers, response_headers;
+  RateLimitOptions rate_limit;
+  std::vector<FilterOptions> filters;  // sluice.io/filters, in order
+  std::vector<DestinationLine> destinations;
+  // Services and hosts.
+  ServiceOptions service;
+  TlsOptions tls;
+
+  bool has_rewrite_family() const {
+    return !rewrite_target.empty() || !rewrite_path.empty() || use_regex || full_path_regex || !upstream_vhost.empty();
+  }
+};
+
+// Reads all annotations of the Ingress. Messages are appended to `out`.
+IngressOptions parse_annotations(const resource::Ingress& ingress, resource::Diagnostics& out);
+
+// For documentation and completeness tests: each known key without prefix, and whether only higress.io/ is read.
+struct AnnotationInfo {
+  std::string_view key;
+  bool higress_only;
+};
+std::vector<AnnotationInfo> known_annotations();
+
+// Whether a path with these options is a regular expression (Higress: when a rewrite may refer to parts of it).
+bool path_is_regex(const IngressOptions& options, std::string_view path);
+
+}  // namespace sluice::compile

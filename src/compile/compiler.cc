@@ -1,0 +1,194 @@
+#include "compile/compiler.h"
+
+#include <algorithm>
+
+namespace sluice::compile {
+
+using resource::Kind;
+
+Compiler::Compiler(const resource::Store& store, Options options)
+    : store_(store),
+      options_(std::move(options)),
+      clusters_(store_, options_, contexts_),
+      tls_(store_, options_, contexts_),
+      globals_(std::make_shared<config::Globals>()),
+      snapshot_(std::make_shared<config::Snapshot>()) {}
+
+Compiler::~Compiler() = default;
+
+void Compiler::set_resolved(const std::string& name, std::vector<net::Address> addresses) {
+  clusters_.set_resolved(name, std::move(addresses));
+}
+
+void Compiler::set_health(const std::string& cluster, const net::Address& endpoint, bool healthy) {
+  clusters_.set_health(cluster, endpoint, healthy);
+}
+
+Compiler::SnapshotPointer Compiler::apply(const resource::Changes& changes) {
+  work_ = {};
+  // All of the store has changed already: first every index learns of it, then what depends on them is built.
+  for (const resource::Change& change : changes) on_change(change);
+
+  // Ages decide conflicts, so that the order of work doesn't matter; it is fixed for the sake of slot numbers.
+  std::vector<resource::ObjectKey> marked(marked_.begin(), marked_.end());
+  std::sort(marked.begin(), marked.end());
+  marked_.clear();
+  for (const resource::ObjectKey& key : marked) compile(key);
+  work_.ingresses = marked.size();
+
+  auto next = std::make_shared<config::Snapshot>(*snapshot_);
+  work_.clusters = clusters_.flush(*next);
+  work_.tls_hosts = tls_.flush(*next, hosts_);
+  work_.hosts = hosts_.flush(*next);
+  if (next->globals != globals_) next->globals = globals_;
+  if (!work_.any()) return snapshot_;
+  ++next->version;
+  snapshot_ = std::move(next);
+  return snapshot_;
+}
+
+void Compiler::on_change(const resource::Change& change) {
+  switch (change.key.kind) {
+    case Kind::kIngress: marked_.insert(change.key); return;
+    case Kind::kService:
+      clusters_.on_change(change);
+      recompile_users(clusters_.service_host(change.key.ns, change.key.name));
+      return;
+    case Kind::kEndpoints:
+    case Kind::kEndpointSlice: return clusters_.on_change(change);
+    case Kind::kMcpBridge:
+      clusters_.on_change(change);
+      for (const auto* bridge : {as<resource::McpBridge>(change.before), as<resource::McpBridge>(change.after)}) {
+        if (!bridge) continue;
+        for (const resource::Registry& registry : bridge->registries) recompile_users(registry.host());
+      }
+      return;
+    case Kind::kSecret:
+      clusters_.on_change(change);
+      tls_.on_secret(change.key);
+      return;
+    case Kind::kConfigMap:
+      if (change.key.ns == options_.system_namespace && change.key.name == kGlobalsConfigMap) on_globals(change.after);
+      return;
+    case Kind::kIngressClass: return;  // an Ingress names its class; nothing of the class object is looked at
+  }
+}
+
+void Compiler::on_globals(const resource::ObjectPtr& object) {
+  globals_diagnostics_.clear();
+  if (!object) return;  // deleted: the options stay
+  auto parsed = parse_globals(*as<resource::ConfigMap>(object), filters_, globals_diagnostics_);
+  if (!parsed) return;
+  globals_ = std::make_shared<const config::Globals>(std::move(*parsed));
+  clusters_.set_upstream_idle_timeout(globals_->upstream_idle_timeout);
+  work_.globals = true;
+}
+
+void Compiler::recompile_users(const std::string& host) {
+  auto at = needs_.find(host);
+  if (at != needs_.end()) marked_.insert(at->second.begin(), at->second.end());
+}
+
+void Compiler::index_needs(const resource::ObjectKey& key, const IngressEntry& entry, bool insert) {
+  for (const std::string& host : entry.compiled.needs) {
+    if (insert) {
+      needs_[host].insert(key);
+      continue;
+    }
+    auto at = needs_.find(host);
+    if (at == needs_.end()) continue;
+    at->second.erase(key);
+    if (at->second.empty()) needs_.erase(at);
+  }
+}
+
+void Compiler::remove_ingress(IngressEntry& entry) {
+  hosts_.remove(entry);
+  tls_.remove(entry);
+  index_needs(entry.object->key(), entry, false);
+  for (const auto& use : entry.compiled.clusters) {
+    if (entry.compiled.service_options) clusters_.withdraw(use.host, use.port, entry.age);
+    clusters_.release(use.slot);
+  }
+}
+
+void Compiler::compile(const resource::ObjectKey& key) {
+  auto object = std::static_pointer_cast<const resource::Ingress>(store_.find(key));
+  std::unique_ptr<IngressEntry> fresh;
+  if (object && is_accepted(*object, options_)) {
+    fresh = std::make_unique<IngressEntry>();
+    fresh->age = Age::of(object->meta);
+    fresh->compiled = compile_ingress(*object, options_, clusters_, filters_);
+    fresh->object = std::move(object);
+  }
+  // The new one takes its clusters before the old one gives them back, so that they keep their slots.
+  auto at = ingresses_.find(key);
+  if (at != ingresses_.end()) remove_ingress(*at->second);
+  if (!fresh) {
+    if (at != ingresses_.end()) ingresses_.erase(at);
+    return;
+  }
+  IngressEntry& entry = *fresh;
+  if (at != ingresses_.end()) {
+    at->second = std::move(fresh);
+  } else {
+    ingresses_.emplace(key, std::move(fresh));
+  }
+  if (entry.compiled.service_options) {
+    for (const auto& use : entry.compiled.clusters) {
+      clusters_.offer(use.host, use.port, entry.age, entry.compiled.service_options);
+    }
+  }
+  index_needs(key, entry, true);
+  hosts_.add(entry);
+  tls_.add(entry);
+}
+
+void Compiler::ingress_diagnostics(const IngressEntry& entry, resource::Diagnostics& out) const {
+  const resource::Ingress& ingress = *entry.object;
+  out.insert(out.end(), entry.compiled.diagnostics.begin(), entry.compiled.diagnostics.end());
+  hosts_.diagnostics(entry, out);
+  tls_.diagnostics(entry, out);
+  auto add = [&](resource::Severity severity, const CompiledIngress::ClusterUse& use, std::string message) {
+    out.push_back({severity, ingress.meta.file ? *ingress.meta.file : std::string(), use.mark.line, use.mark.column,
+                   ingress.key().to_string(), use.field, std::move(message)});
+  };
+  for (const auto& use : entry.compiled.clusters) {
+    if (std::string problem = clusters_.problem(use.slot); !problem.empty()) {
+      add(resource::Severity::kWarning, use, std::move(problem));
+    }
+    if (entry.compiled.service_options && clusters_.is_overruled(use.host, use.port, entry.age)) {
+      add(resource::Severity::kWarning, use,
+          "an older Ingress decides the upstream annotations (load-balance, backend-protocol, …) of " + use.host + ":" +
+              std::to_string(use.port) + "; those of this Ingress have no effect on it");
+    }
+  }
+}
+
+resource::Diagnostics Compiler::diagnostics() const {
+  resource::Diagnostics out = globals_diagnostics_;
+  std::vector<const IngressEntry*> entries;
+  for (const auto& [key, entry] : ingresses_) entries.push_back(entry.get());
+  std::sort(entries.begin(), entries.end(), [](const auto* a, const auto* b) { return a->age.name < b->age.name; });
+  for (const IngressEntry* entry : entries) ingress_diagnostics(*entry, out);
+  clusters_.diagnostics(out);
+  return out;
+}
+
+resource::Diagnostics Compiler::diagnostics(const resource::ObjectKey& key) const {
+  resource::Diagnostics out;
+  if (key.kind == Kind::kIngress) {
+    if (auto at = ingresses_.find(key); at != ingresses_.end()) ingress_diagnostics(*at->second, out);
+  } else if (key.kind == Kind::kConfigMap) {
+    if (key.ns == options_.system_namespace && key.name == kGlobalsConfigMap) out = globals_diagnostics_;
+  } else if (key.kind == Kind::kSecret) {
+    resource::Diagnostics all;
+    clusters_.diagnostics(all);
+    for (auto& diagnostic : all) {
+      if (diagnostic.object == key.to_string()) out.push_back(std::move(diagnostic));
+    }
+  }
+  return out;
+}
+
+}  // namespace sluice::compile

@@ -1,0 +1,190 @@
+#include "compile/filter_config.h"
+
+#include <re2/re2.h>
+
+#include <algorithm>
+
+namespace sluice::compile {
+namespace {
+
+using plugins::ConfigNode;
+
+ConfigNode text(std::string value) { return ConfigNode::scalar(std::move(value), true); }
+ConfigNode number(int64_t value) { return ConfigNode::scalar(std::to_string(value)); }
+ConfigNode boolean(bool value) { return ConfigNode::scalar(value ? "true" : "false"); }
+
+ConfigNode text_list(const std::vector<std::string>& values) {
+  ConfigNode out = ConfigNode::list();
+  for (const std::string& value : values) out.add(text(value));
+  return out;
+}
+
+FilterSpec cors(const CorsOptions& options) {
+  FilterSpec out{"cors", ConfigNode::map(), "enable-cors"};
+  out.config.set("allow_origins", text_list(options.allow_origins));
+  out.config.set("allow_methods", text(options.allow_methods));
+  out.config.set("allow_headers", text(options.allow_headers));
+  if (!options.expose_headers.empty()) out.config.set("expose_headers", text(options.expose_headers));
+  out.config.set("allow_credentials", boolean(options.allow_credentials));
+  out.config.set("max_age", number(options.max_age));
+  return out;
+}
+
+FilterSpec rate_limit(const RateLimitOptions& options) {
+  FilterSpec out{"local-rate-limit", ConfigNode::map(), "route-limit", false};
+  int64_t rate = options.rpm > 0 ? options.rpm : options.rps;
+  int64_t multiplier = options.burst_multiplier > 0 ? options.burst_multiplier : 5;
+  int64_t size = rate > INT32_MAX / multiplier ? INT32_MAX : rate * multiplier;
+  out.config.set("max_tokens", number(size));
+  out.config.set("tokens_per_fill", number(std::min<int64_t>(rate, INT32_MAX)));
+  out.config.set("fill_interval_ms", number(options.rpm > 0 ? 60000 : 1000));
+  return out;
+}
+
+ConfigNode edits(const HeaderEdits& list) {
+  ConfigNode out = ConfigNode::list();
+  for (const auto& [name, value] : list) {
+    if (name == "host" || name.starts_with(':')) continue;
+    ConfigNode& edit = out.add(ConfigNode::map());
+    edit.set("name", text(name));
+    edit.set("value", text(value));
+  }
+  return out;
+}
+
+ConfigNode header_control(const HeaderControl& control) {
+  ConfigNode out = ConfigNode::map();
+  std::vector<std::string> remove = control.remove;
+  std::erase_if(remove, [](const std::string& name) { return name == "host"; });
+  if (!remove.empty()) out.set("remove", text_list(remove));
+  ConfigNode update = edits(control.update), add = edits(control.add);
+  if (!update.items().empty()) out.set("set", std::move(update));
+  if (!add.items().empty()) out.set("add", std::move(add));
+  return out;
+}
+
+// Host in a request header edit stands for the authority; update beats add.
+std::string edited_host(const HeaderControl& control) {
+  for (const HeaderEdits* list : {&control.update, &control.add}) {
+    for (const auto& [name, value] : *list) {
+      if (name == "host" || name == ":authority") return value;
+    }
+  }
+  return {};
+}
+
+std::string escaped(std::string_view literal) {
+  return re2::RE2::QuoteMeta(re2::StringPiece(literal.data(), literal.size()));
+}
+
+// A replacement text that stands for itself.
+std::string literal_replacement(std::string_view value) {
+  std::string out;
+  for (char c : value) {
+    if (c == '\\') out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+struct PathRewrite {
+  std::string regex, replacement;
+};
+
+PathRewrite by_rewrite_path(const std::string& target, const config::PathMatch& path) {
+  using Kind = config::PathMatch::Kind;
+  std::string flags = path.ignore_case ? "(?i)" : "";
+  std::string to = literal_replacement(target);
+  if (path.kind != Kind::kPrefix) return {"^.*$", to};
+  // "/p" → "X", "/p/y" → "X/y"; an X that ends with a slash doesn't get a second one.
+  if (target.ends_with('/')) return {flags + "^" + escaped(path.text) + "(/|$)", to};
+  return {flags + "^" + escaped(path.text) + "(/.*)?$", to + "\\1"};
+}
+
+PathRewrite by_rewrite_target(const std::string& target, const config::PathMatch& path) {
+  using Kind = config::PathMatch::Kind;
+  // $1 means a group when any $ is followed by a digit.
+  bool groups = false;
+  for (size_t i = 0; i + 1 < target.size(); ++i) groups |= target[i] == '$' && target[i + 1] >= '0' && target[i + 1] <= '9';
+  std::string to = target;
+  if (groups) std::replace(to.begin(), to.end(), '$', '\\');
+  std::string flags = path.ignore_case ? "(?i)" : "";
+  switch (path.kind) {
+    case Kind::kExact: return {flags + escaped(path.text), to};
+    case Kind::kPrefix: return path.text.empty() ? PathRewrite{"^/", to} : PathRewrite{flags + escaped(path.text), to};
+    case Kind::kPrefixRegex: return {path.text + ".*", to};
+    case Kind::kFullRegex: return {path.text + "$", to};
+  }
+  return {};
+}
+
+std::optional<FilterSpec> rewrite(const IngressOptions& options, const config::PathMatch& path) {
+  FilterSpec out{"rewrite", ConfigNode::map(), "rewrite-target"};
+  std::string host = edited_host(options.request_headers);
+  if (!options.upstream_vhost.empty()) host = options.upstream_vhost;
+  if (!host.empty()) {
+    out.config.set("host", text(host));
+    out.source = options.upstream_vhost.empty() ? "request-header-control-update" : "upstream-vhost";
+  }
+  if (!options.rewrite_path.empty() || !options.rewrite_target.empty()) {
+    PathRewrite by = options.rewrite_path.empty() ? by_rewrite_target(options.rewrite_target, path)
+                                                  : by_rewrite_path(options.rewrite_path, path);
+    out.source = options.rewrite_path.empty() ? "rewrite-target" : "rewrite-path";
+    ConfigNode& node = out.config.set("path", ConfigNode::map());
+    node.set("regex", text(by.regex));
+    node.set("replacement", text(by.replacement));
+  }
+  if (out.config.entries().empty()) return std::nullopt;
+  return out;
+}
+
+void append_text(const ConfigNode& node, std::string& out) {
+  switch (node.kind()) {
+    case ConfigNode::Kind::kNull: out += '~'; return;
+    case ConfigNode::Kind::kScalar:
+      out += node.quoted() ? "\"" : "'";
+      out += std::to_string(node.text().size()) + ":" + node.text();
+      return;
+    case ConfigNode::Kind::kList:
+      out += '[';
+      for (const ConfigNode& item : node.items()) append_text(item, out);
+      out += ']';
+      return;
+    case ConfigNode::Kind::kMap:
+      out += '{';
+      for (const auto& [key, value] : node.entries()) {
+        out += std::to_string(key.size()) + ":" + key;
+        append_text(value, out);
+      }
+      out += '}';
+      return;
+  }
+}
+
+}  // namespace
+
+std::vector<FilterSpec> route_filters(const IngressOptions& options, const config::PathMatch& path) {
+  std::vector<FilterSpec> out;
+  if (options.cors.enable) out.push_back(cors(options.cors));
+  if (options.rate_limit.rpm > 0 || options.rate_limit.rps > 0) out.push_back(rate_limit(options.rate_limit));
+  for (const FilterOptions& filter : options.filters) out.push_back({filter.name, filter.config, "sluice.io/filters"});
+  ConfigNode request = header_control(options.request_headers);
+  ConfigNode response = header_control(options.response_headers);
+  if (!request.entries().empty() || !response.entries().empty()) {
+    FilterSpec headers{"header-control", ConfigNode::map(), "request-header-control"};
+    if (request.entries().empty()) headers.source = "response-header-control";
+    if (!request.entries().empty()) headers.config.set("request", std::move(request));
+    if (!response.entries().empty()) headers.config.set("response", std::move(response));
+    out.push_back(std::move(headers));
+  }
+  if (auto spec = rewrite(options, path)) out.push_back(std::move(*spec));
+  return out;
+}
+
+std::string fingerprint(const FilterSpec& spec) {
+  std::string out = spec.name + ' ';
+  append_text(spec.config, out);
+  return out;
+}
+
+}  // namespace sluice::compile

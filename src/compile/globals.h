@@ -1,0 +1,21 @@
+#pragma once
+// The global options: ConfigMap `higress-config` of the system namespace, key `higress`.
+
+#include <optional>
+
+#include "compile/ingress_routes.h"
+#include "config/snapshot.h"
+#include "resource/diagnostic.h"
+#include "resource/objects.h"
+
+namespace sluice::compile {
+
+inline constexpr const char* kGlobalsConfigMap = "higress-config";
+inline constexpr const char* kGlobalsKey = "higress";
+
+// Reads the options over their defaults. Nothing if any of them is wrong: then the whole version is refused, `out` says
+// why, and the previous options stay in force. Nothing and no message if the key is absent.
+std::optional<config::Globals> parse_globals(const resource::ConfigMap& map, FilterCache& filters,
+                                             resource::Diagnostics& out);
+
+}  // namespace sluice::compile

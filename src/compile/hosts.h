@@ -1,0 +1,77 @@
+#pragma once
+// HostTable: what several Ingresses decide together within one host: which of two equal rules lives, in which order
+// routes are tried, which defaultBackend and app-root apply.
+//
+// Order (the first match wins): exact paths, then prefixes, then app-root, then regular expressions, then catch-alls
+// (prefix `/` without conditions), then the default backend. Within one kind: the longer path first; then routes with a
+// method condition, of those the shorter list; then more header conditions; then more query conditions; then the older
+// Ingress; then the order in its spec. Of regular expressions only those of one kind (prefix or full) are compared by
+// length.
+//
+// A host is rebuilt only when an Ingress that contributes to it changed.
+
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "compile/ingress_routes.h"
+#include "config/snapshot.h"
+
+namespace sluice::compile {
+
+// An accepted Ingress as the tables know it. The address is stable while it is registered anywhere.
+struct IngressEntry {
+  std::shared_ptr<const resource::Ingress> object;
+  Age age;
+  CompiledIngress compiled;
+};
+
+class HostTable {
+ public:
+  // The entry's hosts become (or stop being) part of the table; their hosts are marked.
+  void add(const IngressEntry& entry);
+  void remove(const IngressEntry& entry);
+  // The host's TLS began or ceased to ask for client certificates.
+  void set_requires_mtls(const std::string& host, bool required);
+
+  // Rebuilds the marked hosts into the snapshot. Returns how many.
+  size_t flush(config::Snapshot& next);
+
+  // Rules of the Ingress that have no effect.
+  void diagnostics(const IngressEntry& entry, resource::Diagnostics& out) const;
+
+ private:
+  struct ByAge {
+    bool operator()(const IngressEntry* a, const IngressEntry* b) const { return a->age < b->age; }
+  };
+  struct Loss {
+    const IngressEntry* entry;
+    resource::Diagnostic diagnostic;
+  };
+  struct Host {
+    std::map<const IngressEntry*, const CompiledIngress::Host*, ByAge> contributors;
+    std::vector<Loss> losses;
+  };
+  struct Candidate {
+    const HostRoute* route;
+    const IngressEntry* entry;
+  };
+
+  std::shared_ptr<const config::VirtualHost> build(const std::string& name, Host& host) const;
+  static void lose(Host& host, const Candidate& loser, std::string message);
+  static std::vector<Candidate> living_rules(Host& host);
+  static void add_default_backend(const std::string& name, Host& host, std::vector<Candidate>& rules);
+  static void add_app_root(Host& host, std::vector<Candidate>& rules);
+
+  std::unordered_map<std::string, Host> hosts_;
+  std::unordered_set<std::string> marked_;
+  std::unordered_set<std::string> mtls_;
+};
+
+// Sorts candidates of one host as described above; the given order is the initial one. For tests and the table.
+void sort_routes(std::vector<const HostRoute*>& routes);
+
+}  // namespace sluice::compile

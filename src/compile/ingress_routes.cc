@@ -1,0 +1,401 @@
+#include "compile/ingress_routes.h"
+
+#include <re2/re2.h>
+
+#include <algorithm>
+
+#include "compile/annotation_values.h"
+#include "compile/filter_config.h"
+#include "resource/reader.h"
+
+namespace sluice::compile {
+namespace {
+
+using resource::IngressBackend;
+using resource::PathType;
+using resource::in_quotes;
+using resource::Severity;
+
+constexpr uint16_t kListenerPort = 80;  // of a destination that names no port and has none of its own
+
+class IngressCompiler {
+ public:
+  IngressCompiler(const resource::Ingress& ingress, const Options& options, ClusterTable& clusters, FilterCache& filters)
+      : ingress_(ingress), options_(options), clusters_(clusters), filters_(filters) {}
+
+  CompiledIngress compile() {
+    annotations_ = parse_annotations(ingress_, out_.diagnostics);
+    if (annotations_.canary) {
+      report(Severity::kWarning, "metadata.annotations[canary]", ingress_.meta.mark,
+             "canary Ingresses are not supported yet; this one adds no routes");
+      return std::move(out_);
+    }
+    if (annotations_.service.any) out_.service_options = std::make_shared<ServiceOptions>(annotations_.service);
+    name_ = ingress_.meta.ns == options_.system_namespace ? ingress_.meta.name
+                                                          : ingress_.meta.ns + "/" + ingress_.meta.name;
+    build_shared_parts();
+    for (size_t i = 0; i < ingress_.rules.size(); ++i) rule(ingress_.rules[i], i);
+    default_backend();
+    app_root();
+    tls();
+    return std::move(out_);
+  }
+
+ private:
+  void report(Severity severity, std::string field, resource::Mark mark, std::string message) {
+    out_.diagnostics.push_back({severity, ingress_.meta.file ? *ingress_.meta.file : std::string(), mark.line,
+                                mark.column, ingress_.key().to_string(), std::move(field), std::move(message)});
+  }
+
+  // Annotations are reported where they stand in the file.
+  void report_annotation(Severity severity, std::string_view key, std::string message) {
+    for (const resource::Pair& pair : ingress_.meta.annotations) {
+      if (!pair.key.ends_with(key) && pair.key.find(key) == pair.key.npos) continue;
+      return report(severity, "metadata.annotations[" + pair.key + "]", pair.mark, std::move(message));
+    }
+    report(severity, "metadata.annotations", ingress_.meta.mark, std::move(message));
+  }
+
+  CompiledIngress::Host& host(const std::string& name) {
+    for (auto& known : out_.hosts) {
+      if (known.name == name) return known;
+    }
+    return out_.hosts.emplace_back(CompiledIngress::Host{name, {}});
+  }
+
+  // --- what all routes of the Ingress share ---
+
+  void build_shared_parts() {
+    if (annotations_.retry.any) retry_ = retry_policy(annotations_.retry);
+    redirect_ = redirect();
+    for (const std::string& method : annotations_.methods) method_length_ += static_cast<uint32_t>(method.size() + 1);
+    if (method_length_) --method_length_;
+    conditions_key_ = "|" + annotations_.raw_methods + "|";
+    for (const config::ValueMatch& match : annotations_.conditions) {
+      bool query = match.source == config::ValueMatch::Source::kQuery;
+      ++(query ? query_conditions_ : header_conditions_);
+      conditions_key_ += std::to_string(static_cast<int>(match.source)) + match.name + "\x01" +
+                         std::to_string(static_cast<int>(match.kind)) + match.value + "\x02";
+    }
+  }
+
+  static std::shared_ptr<const config::RetryPolicy> retry_policy(const RetryOptions& options) {
+    using R = config::RetryPolicy;
+    auto out = std::make_shared<R>();
+    out->max_retries = static_cast<uint32_t>(options.tries.value_or(3));
+    out->per_try_timeout = std::chrono::seconds(options.timeout_seconds);
+    uint32_t on = 0;
+    bool non_idempotent = false;
+    std::vector<uint16_t> statuses;
+    for (const std::string& word : split_list(options.conditions.empty() ? "error" : options.conditions, ", \t\n")) {
+      if (word == "off") out->max_retries = 0;
+      if (word == "error" || word == "timeout" || word == "invalid_header") on |= R::kOn5xx;
+      if (word == "non_idempotent") non_idempotent = true;
+      int64_t status;
+      std::string unused;
+      if (word.starts_with("http_") && parse_int(word.substr(5), &status, &unused) && status >= 100 && status <= 599) {
+        on |= R::kOnStatus;
+        statuses.push_back(static_cast<uint16_t>(status));
+      }
+    }
+    if (on) {  // else the default conditions stay
+      out->on = on;
+      out->statuses = std::move(statuses);
+    }
+    if (non_idempotent) out->on |= R::kNonIdempotent;
+    return out;
+  }
+
+  std::shared_ptr<const config::Redirect> redirect() const {
+    const RedirectOptions& options = annotations_.redirect;
+    auto out = std::make_shared<config::Redirect>();
+    bool temporary = !options.temporal.empty();
+    const std::string& url = temporary ? options.temporal : options.permanent;
+    if (!url.empty()) {
+      out->status = temporary ? 302 : static_cast<uint16_t>(options.permanent_code);
+      parse_url(url, &out->scheme, &out->host, &out->path);
+      return out;
+    }
+    if (!options.to_https) return nullptr;
+    out->status = 308;
+    out->scheme = "https";
+    out->https_only_on_plaintext = true;
+    return out;
+  }
+
+  // --- rules ---
+
+  void rule(const resource::IngressRule& rule, size_t index) {
+    std::string name = rule.host.empty() ? "*" : rule.host;
+    host(name);  // exists even if all its paths are dropped: defaultBackend and TLS look at it
+    for (size_t i = 0; i < rule.paths.size(); ++i) {
+      std::string field = "spec.rules[" + std::to_string(index) + "].http.paths[" + std::to_string(i) + "]";
+      path(name, rule.paths[i], std::move(field));
+    }
+  }
+
+  void path(const std::string& host_name, const resource::IngressPath& path, std::string field) {
+    auto match = path_match(path, field);
+    if (!match) return;
+    auto route = std::make_shared<config::Route>();
+    route->name = name_;
+    route->path = std::move(*match);
+    if (!destinations(path.backend, field + ".backend", path.mark, *route)) return;
+    HostRoute out;
+    out.rule_key = std::to_string(static_cast<int>(route->path.kind)) + route->path.text + conditions_key_;
+    finish(*route, field);
+    out.route = std::move(route);
+    out.mark = path.mark;
+    out.field = std::move(field);
+    out.method_length = method_length_;
+    out.header_conditions = header_conditions_;
+    out.query_conditions = query_conditions_;
+    host(host_name).routes.push_back(std::move(out));
+  }
+
+  std::optional<config::PathMatch> path_match(const resource::IngressPath& path, const std::string& field) {
+    using Kind = config::PathMatch::Kind;
+    config::PathMatch out;
+    out.text = path.path.empty() ? "/" : path.path;
+    bool rewrites = !annotations_.rewrite_target.empty() || annotations_.use_regex || annotations_.full_path_regex;
+    if (path.type == PathType::kUnset && !rewrites) {
+      if (out.text.ends_with(".*")) out.text.resize(out.text.size() - 2);
+      if (out.text.ends_with("/*")) out.text.resize(out.text.size() - 2);
+      if (out.text.empty()) out.text = "/";
+    }
+    if (path_is_regex(annotations_, out.text)) {
+      out.kind = annotations_.full_path_regex ? Kind::kFullRegex : Kind::kPrefixRegex;
+      return compile_regex(std::move(out), field, path.mark);
+    }
+    out.ignore_case = annotations_.ignore_path_case;
+    if (path.type == PathType::kExact) {
+      out.kind = Kind::kExact;
+    } else if (out.text.ends_with('/')) {
+      out.text.pop_back();
+    }
+    return out;
+  }
+
+  std::optional<config::PathMatch> compile_regex(config::PathMatch match, const std::string& field, resource::Mark mark) {
+    re2::RE2::Options options;
+    options.set_log_errors(false);
+    options.set_max_mem(1 << 20);
+    bool full = match.kind == config::PathMatch::Kind::kFullRegex;
+    auto regex = std::make_shared<re2::RE2>(match.text + (full ? "$" : ".*"), options);
+    if (!regex->ok()) {
+      report(Severity::kError, field + ".path", mark,
+             in_quotes(match.text) + " is not a regular expression (RE2): " + regex->error() + "; the path is left out");
+      return std::nullopt;
+    }
+    match.regex = std::move(regex);
+    return match;
+  }
+
+  void finish(config::Route& route, const std::string& field) {
+    route.origin = ingress_.key().to_string() + " " + field;
+    route.methods = annotations_.methods;
+    route.conditions = annotations_.conditions;
+    route.timeout = std::chrono::seconds(annotations_.timeout_seconds);
+    route.retry = retry_;
+    route.redirect = redirect_;
+    for (const Destination& destination : pending_) route.total_weight += destination.weight;
+    route.destinations = std::move(pending_);
+    pending_.clear();
+    for (const FilterSpec& spec : route_filters(annotations_, route.path)) {
+      auto factory = filters_.get(spec);
+      if (factory) {
+        route.filters.push_back(std::move(*factory));
+      } else if (reported_filters_.insert(spec.name + factory.error().message).second) {
+        report_annotation(Severity::kError, spec.source, "filter " + spec.name + ": " + factory.error().message);
+      }
+    }
+  }
+
+  // --- backends ---
+
+  using Destination = config::Destination;
+
+  void use_cluster(ClusterKey key, uint32_t weight, const std::string& field, resource::Mark mark) {
+    uint32_t slot = clusters_.acquire(key);
+    out_.clusters.push_back({slot, key.host, key.port, field, mark});
+    Destination destination;
+    destination.cluster = slot;
+    destination.weight = weight;
+    destination.cluster_name = key.name();
+    pending_.push_back(std::move(destination));
+  }
+
+  // Fills pending_. False: the backend is no good and its path is left out.
+  bool destinations(const IngressBackend& backend, const std::string& field, resource::Mark mark, config::Route& route) {
+    pending_.clear();
+    if (backend.mark.line) mark = backend.mark;
+    if (backend.type == IngressBackend::Type::kService) return service_destination(backend, field, mark);
+    return resource_destinations(field, mark);
+  }
+
+  bool service_destination(const IngressBackend& backend, const std::string& field, resource::Mark mark) {
+    std::string service = clusters_.service_host(ingress_.meta.ns, backend.service);
+    uint16_t port = backend.port.number;
+    if (!port) {
+      out_.needs.push_back(service);
+      auto number = clusters_.port_by_name(ingress_.meta.ns, backend.service, backend.port.name);
+      if (!number) {
+        report(Severity::kError, field + ".service.port.name", mark,
+               "Service " + ingress_.meta.ns + "/" + backend.service + " has no port named " + in_quotes(backend.port.name) +
+                   "; the path is left out until it has");
+        return false;
+      }
+      port = *number;
+    }
+    use_cluster({std::move(service), port, {}}, 1, field, mark);
+    return true;
+  }
+
+  bool resource_destinations(const std::string& field, resource::Mark mark) {
+    if (annotations_.destinations.empty()) {
+      report(Severity::kError, field + ".resource", mark,
+             "a resource backend needs a valid annotation higress.io/destination; the path is left out");
+      return false;
+    }
+    for (const DestinationLine& line : annotations_.destinations) {
+      uint16_t port = line.port;
+      if (!port) {
+        out_.needs.push_back(line.host);
+        port = clusters_.only_port(line.host).value_or(kListenerPort);
+      }
+      use_cluster({line.host, port, line.subset}, line.weight, field, mark);
+    }
+    return true;
+  }
+
+  void default_backend() {
+    const IngressBackend& backend = ingress_.default_backend;
+    if (backend.type == IngressBackend::Type::kNone) return;
+    const std::string field = "spec.defaultBackend";
+    if (backend.type == IngressBackend::Type::kResource &&
+        (backend.resource_group != "networking.higress.io" || backend.resource_kind != "McpBridge" ||
+         backend.resource_name != "default")) {
+      return report(Severity::kError, field + ".resource", backend.mark,
+                    "must be apiGroup networking.higress.io, kind McpBridge, name default");
+    }
+    auto route = std::make_shared<config::Route>();
+    if (!destinations(backend, field, backend.mark, *route)) return;
+    route->name = name_ + "-default";
+    finish(*route, field);
+    route->methods.clear();
+    route->conditions.clear();
+    HostRoute out;
+    out.role = HostRoute::Role::kDefaultBackend;
+    out.route = std::move(route);
+    out.field = field;
+    out.mark = backend.mark;
+    host("*");
+    for (auto& known : out_.hosts) known.routes.push_back(out);
+  }
+
+  void app_root() {
+    if (annotations_.app_root.empty()) return;
+    for (auto& known : out_.hosts) {
+      auto route = std::make_shared<config::Route>();
+      route->name = known.name + "-app-root";
+      route->origin = ingress_.key().to_string() + " metadata.annotations app-root";
+      route->path.kind = config::PathMatch::Kind::kExact;
+      route->path.text = "/";
+      auto redirect = std::make_shared<config::Redirect>();
+      redirect->status = 302;
+      redirect->path = annotations_.app_root;
+      route->redirect = std::move(redirect);
+      HostRoute out;
+      out.role = HostRoute::Role::kAppRoot;
+      out.route = std::move(route);
+      out.field = "metadata.annotations app-root";
+      out.mark = ingress_.meta.mark;
+      known.routes.push_back(std::move(out));
+    }
+  }
+
+  // --- TLS ---
+
+  void tls() {
+    out_.tls_options = annotations_.tls;
+    for (const auto& known : out_.hosts) {
+      const resource::IngressTls* entry = find_tls(known.name);
+      if (!entry && !annotations_.tls.any) continue;
+      CompiledIngress::TlsUse use{known.name, {}};
+      if (entry) use.secret = {ingress_.meta.ns, entry->secret};
+      out_.tls.push_back(std::move(use));
+    }
+  }
+
+  static bool covers(const std::string& entry, const std::string& host) {
+    if (entry == host) return true;
+    return entry.starts_with("*.") && host.size() > entry.size() - 1 && host.ends_with(entry.substr(1));
+  }
+
+  // The first entry that names the host as it is written; else the first whose wildcard covers it.
+  const resource::IngressTls* find_tls(const std::string& host) const {
+    for (bool literally : {true, false}) {
+      for (const resource::IngressTls& tls : ingress_.tls) {
+        if (tls.secret.empty()) continue;
+        if (tls.hosts.empty() && host == "*") return &tls;
+        for (const std::string& name : tls.hosts) {
+          if (literally ? (name.empty() ? "*" : name) == host : covers(name, host)) return &tls;
+        }
+      }
+    }
+    return nullptr;
+  }
+
+  const resource::Ingress& ingress_;
+  const Options& options_;
+  ClusterTable& clusters_;
+  FilterCache& filters_;
+  IngressOptions annotations_;
+  CompiledIngress out_;
+  std::string name_;
+  std::shared_ptr<const config::RetryPolicy> retry_;
+  std::shared_ptr<const config::Redirect> redirect_;
+  std::string conditions_key_;
+  uint32_t method_length_ = 0, header_conditions_ = 0, query_conditions_ = 0;
+  std::vector<Destination> pending_;
+  std::set<std::string> reported_filters_;
+};
+
+}  // namespace
+
+Result<plugins::FactoryPointer> FilterCache::get(const FilterSpec& spec) {
+  std::string key;
+  if (spec.shared) {
+    key = fingerprint(spec);
+    if (auto at = shared_.find(key); at != shared_.end()) {
+      if (auto factory = at->second.lock()) return plugins::FactoryPointer(std::move(factory));
+    }
+  }
+  const plugins::Plugin* plugin = plugins::find(spec.name);
+  if (!plugin) return Error{"there is no native plugin of this name"};
+  auto factory = plugin->parse(spec.config);
+  if (!factory || !spec.shared) return factory;
+  if (shared_.size() >= sweep_at_) {
+    std::erase_if(shared_, [](const auto& entry) { return entry.second.expired(); });
+    sweep_at_ = std::max<size_t>(256, shared_.size() * 2);
+  }
+  shared_[std::move(key)] = *factory;
+  return factory;
+}
+
+bool is_accepted(const resource::Ingress& ingress, const Options& options) {
+  const std::string& wanted = options.ingress_class;
+  if (wanted.empty()) return true;
+  if (const resource::Pair* given = resource::find(ingress.meta.annotations, "kubernetes.io/ingress.class")) {
+    return given->value == wanted || (wanted == "nginx" && given->value.empty());
+  }
+  const std::string name = ingress.class_name.value_or("");
+  return name == wanted || (wanted == "nginx" && name.empty());
+}
+
+CompiledIngress compile_ingress(const resource::Ingress& ingress, const Options& options, ClusterTable& clusters,
+                                FilterCache& filters) {
+  return IngressCompiler(ingress, options, clusters, filters).compile();
+}
+
+}  // namespace sluice::compile

@@ -1,0 +1,79 @@
+#pragma once
+// One Ingress to the routes, clusters and TLS hosts it asks for. What several Ingresses decide together (order and
+// conflicts within a host, whose options count for a service) is decided elsewhere: compile/hosts.h, clusters.h, tls_hosts.h.
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "compile/annotations.h"
+#include "compile/clusters.h"
+#include "compile/options.h"
+#include "config/route.h"
+#include "plugins/registry.h"
+#include "resource/diagnostic.h"
+#include "resource/objects.h"
+
+namespace sluice::compile {
+
+// A route with what ordering and conflicts need to know.
+struct HostRoute {
+  enum class Role : uint8_t { kPath, kAppRoot, kDefaultBackend };
+  std::shared_ptr<const config::Route> route;
+  Role role = Role::kPath;
+  uint32_t method_length = 0;  // characters of "GET|POST"; 0: any method
+  uint32_t header_conditions = 0;
+  uint32_t query_conditions = 0;
+  std::string rule_key;  // path, kind, methods and conditions; unique within a host
+  std::string field;     // "spec.rules[0].http.paths[1]"
+  resource::Mark mark;
+};
+
+struct CompiledIngress {
+  struct Host {
+    std::string name;
+    std::vector<HostRoute> routes;
+  };
+  std::vector<Host> hosts;
+
+  struct ClusterUse {
+    uint32_t slot;
+    std::string host;
+    uint16_t port;
+    std::string field;
+    resource::Mark mark;
+  };
+  std::vector<ClusterUse> clusters;  // each is acquired once
+  std::vector<std::string> needs;    // service hosts whose ports were looked up
+  std::shared_ptr<const ServiceOptions> service_options;  // null: says nothing about services
+
+  struct TlsUse {
+    std::string host;
+    SecretRef secret;  // empty: the host has options but no certificate here
+  };
+  std::vector<TlsUse> tls;
+  TlsOptions tls_options;
+
+  resource::Diagnostics diagnostics;
+};
+
+// Builds filter factories through the plugin registry; equal configurations share one factory while it is in use.
+class FilterCache {
+ public:
+  Result<plugins::FactoryPointer> get(const struct FilterSpec& spec);
+
+ private:
+  std::unordered_map<std::string, std::weak_ptr<const filter::Factory>> shared_;
+  size_t sweep_at_ = 256;
+};
+
+// Whether this gateway serves the Ingress (its class).
+bool is_accepted(const resource::Ingress& ingress, const Options& options);
+
+// Acquires the clusters it lists in the result; the caller releases them when the result is replaced.
+CompiledIngress compile_ingress(const resource::Ingress& ingress, const Options& options, ClusterTable& clusters,
+                                FilterCache& filters);
+
+}  // namespace sluice::compile

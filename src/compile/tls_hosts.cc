@@ -1,0 +1,174 @@
+#include "compile/tls_hosts.h"
+
+#include <ctime>
+
+#include "compile/annotation_values.h"
+
+namespace sluice::compile {
+
+using resource::Severity;
+
+void TlsHosts::add(const IngressEntry& entry) {
+  for (const CompiledIngress::TlsUse& use : entry.compiled.tls) {
+    hosts_[use.host].contributors[&entry] = &use;
+    marked_.insert(use.host);
+  }
+}
+
+void TlsHosts::remove(const IngressEntry& entry) {
+  for (const CompiledIngress::TlsUse& use : entry.compiled.tls) {
+    auto at = hosts_.find(use.host);
+    if (at == hosts_.end()) continue;
+    at->second.contributors.erase(&entry);
+    std::erase_if(at->second.findings, [&](const Finding& finding) { return finding.entry == &entry; });
+    marked_.insert(use.host);
+  }
+}
+
+void TlsHosts::on_secret(const resource::ObjectKey& key) {
+  auto at = by_secret_.find(key.ns + "/" + key.name);
+  if (at != by_secret_.end()) marked_.insert(at->second.begin(), at->second.end());
+}
+
+size_t TlsHosts::flush(config::Snapshot& next, HostTable& hosts) {
+  size_t count = marked_.size();
+  for (const std::string& name : marked_) {
+    auto at = hosts_.find(name);
+    if (at == hosts_.end()) continue;
+    Host& host = at->second;
+    for (const std::string& secret : host.secrets) {
+      auto users = by_secret_.find(secret);
+      if (users == by_secret_.end()) continue;
+      users->second.erase(name);
+      if (users->second.empty()) by_secret_.erase(users);
+    }
+    host.secrets.clear();
+    host.findings.clear();
+    host.built = build(name, host);
+    next.tls_hosts.set(name, host.built);
+    hosts.set_requires_mtls(name, host.built && host.built->mutual);
+    if (host.contributors.empty()) hosts_.erase(at);
+  }
+  marked_.clear();
+  return count;
+}
+
+void TlsHosts::find(Host& host, const IngressEntry& entry, std::string field, std::string message, Severity severity) {
+  const resource::Ingress& ingress = *entry.object;
+  host.findings.push_back({&entry,
+                           {severity, ingress.meta.file ? *ingress.meta.file : std::string(), ingress.meta.mark.line,
+                            ingress.meta.mark.column, ingress.key().to_string(), std::move(field), std::move(message)}});
+}
+
+const resource::Secret* TlsHosts::look(const std::string& name, Host& host, const SecretRef& ref) {
+  host.secrets.push_back(ref.to_string());
+  by_secret_[ref.to_string()].insert(name);
+  return store_.get<resource::Secret>(ref.ns, ref.name);
+}
+
+std::shared_ptr<const config::TlsHost> TlsHosts::build(const std::string& name, Host& host) {
+  const IngressEntry* owner = nullptr;
+  const IngressEntry* chooser = nullptr;  // of options
+  SecretRef ref;
+  for (const auto& [entry, use] : host.contributors) {
+    if (!use->secret.empty()) {
+      if (!owner) {
+        owner = entry;
+        ref = use->secret;
+      } else if (use->secret.to_string() != ref.to_string()) {
+        find(host, *entry, "spec.tls", "host " + name + " has its certificate from " + owner->object->key().to_string() +
+                                           ", which is older; Secret " + use->secret.to_string() + " is not used for it",
+             Severity::kWarning);
+      }
+    }
+    if (entry->compiled.tls_options.any && !chooser) chooser = entry;
+  }
+  if (!owner) return nullptr;
+
+  auto out = std::make_shared<config::TlsHost>();
+  out->domain = name;
+  out->secret = ref.to_string();
+  net::TlsServerConfig config;
+  if (options_.offer_http2) config.alpn = {"h2"};
+  config.alpn.push_back("http/1.1");
+  config.ticket_keys = options_.ticket_keys;
+  // A certificate that has expired is still what the owner gave; it is served and reported.
+  config.allow_expired = true;
+  if (chooser) out->mutual = apply_options(name, host, *chooser, ref, config);
+
+  const resource::Secret* secret = look(name, host, ref);
+  const std::string field = "spec.tls";
+  if (!secret) {
+    find(host, *owner, field, "Secret " + ref.to_string() + " does not exist; TLS handshakes for " + name + " fail");
+    return out;
+  }
+  std::string problem;
+  if (!secret->certificate() || !secret->private_key()) {
+    problem = "needs tls.crt and tls.key (or cert and key)";
+  } else {
+    config.certificate_pem = secret->certificate()->expose();
+    config.private_key_pem = secret->private_key()->expose();
+    auto context = contexts_.server(config);
+    if (context) {
+      out->context = *context;
+      if (out->context->not_after() && out->context->not_after() < time(nullptr)) {
+        find(host, *owner, field, "the certificate in Secret " + ref.to_string() + " has expired", Severity::kWarning);
+      }
+      return out;
+    }
+    problem = context.error().message;
+  }
+  bool kept = host.built && host.built->context && host.built->secret == out->secret && host.built->mutual == out->mutual;
+  if (kept) out->context = host.built->context;
+  find(host, *owner, field, "Secret " + ref.to_string() + ": " + problem + "; " +
+                                (kept ? "the last good certificate stays in use for " : "TLS handshakes fail for ") + name);
+  return out;
+}
+
+bool TlsHosts::apply_options(const std::string& name, Host& host, const IngressEntry& entry, const SecretRef& certificate,
+                             net::TlsServerConfig& config) {
+  const TlsOptions& options = entry.compiled.tls_options;
+  auto version = [](const std::string& text) {
+    return text == "TLSv1.3" ? net::TlsVersion::kTls13 : net::TlsVersion::kTls12;
+  };
+  if (!options.min_version.empty()) config.min_version = version(options.min_version);
+  if (!options.max_version.empty()) config.max_version = version(options.max_version);
+  if (config.min_version > config.max_version) {
+    find(host, entry, "metadata.annotations", "tls-min-protocol-version is above tls-max-protocol-version; both are ignored");
+    config.min_version = net::TlsVersion::kTls12;
+    config.max_version = net::TlsVersion::kTls13;
+  }
+  config.ciphers_tls12 = options.ciphers;
+  if (options.client_ca.empty()) return false;
+  // As in Higress: only the CA that belongs to the host's own certificate.
+  const SecretRef& ca = options.client_ca;
+  if (ca.ns != certificate.ns || (ca.name != certificate.name && ca.name != certificate.name + "-cacert")) {
+    find(host, entry, "metadata.annotations[auth-tls-secret]",
+         "Secret " + ca.to_string() + " must be " + certificate.to_string() + " or " + certificate.to_string() +
+             "-cacert, as the certificate of " + name + "; client certificates are not asked for");
+    return false;
+  }
+  const resource::Secret* anchors = look(name, host, {certificate.ns, certificate.name + "-cacert"});
+  if (!anchors || !anchors->ca()) anchors = look(name, host, certificate);
+  config.client_auth = net::TlsServerConfig::ClientAuth::kRequired;
+  config.session_scope = "mtls " + certificate.to_string();
+  if (anchors && anchors->ca()) {
+    config.client_ca_pem = anchors->ca()->expose();
+  } else {
+    // The context will be refused, so that the host is closed rather than open without client certificates.
+    find(host, entry, "metadata.annotations[auth-tls-secret]", "neither Secret has ca.crt (or cacert)");
+  }
+  return true;
+}
+
+void TlsHosts::diagnostics(const IngressEntry& entry, resource::Diagnostics& out) const {
+  for (const auto& use : entry.compiled.tls) {
+    auto at = hosts_.find(use.host);
+    if (at == hosts_.end()) continue;
+    for (const Finding& finding : at->second.findings) {
+      if (finding.entry == &entry) out.push_back(finding.diagnostic);
+    }
+  }
+}
+
+}  // namespace sluice::compile

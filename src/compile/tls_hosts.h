@@ -1,0 +1,68 @@
+#pragma once
+// TlsHosts: which certificate each host presents. Of several Ingresses that give a host a certificate the oldest counts,
+// and so it is for TLS options (auth-tls-secret, ssl-cipher, tls-min/max-protocol-version), separately.
+//
+// A broken key pair keeps the host's last good certificate and is reported. A missing Secret leaves the host without a
+// certificate: handshakes for it fail, and no wildcard steps in.
+
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "compile/hosts.h"
+#include "compile/tls_contexts.h"
+#include "config/snapshot.h"
+#include "resource/store.h"
+
+namespace sluice::compile {
+
+class TlsHosts {
+ public:
+  TlsHosts(const resource::Store& store, const Options& options, TlsContexts& contexts)
+      : store_(store), options_(options), contexts_(contexts) {}
+
+  void add(const IngressEntry& entry);
+  void remove(const IngressEntry& entry);
+  void on_secret(const resource::ObjectKey& key);
+
+  // Rebuilds what is marked into the snapshot and tells the host table which hosts ask for client certificates. Returns
+  // how many hosts were rebuilt.
+  size_t flush(config::Snapshot& next, HostTable& hosts);
+
+  void diagnostics(const IngressEntry& entry, resource::Diagnostics& out) const;
+
+ private:
+  struct ByAge {
+    bool operator()(const IngressEntry* a, const IngressEntry* b) const { return a->age < b->age; }
+  };
+  struct Finding {
+    const IngressEntry* entry;
+    resource::Diagnostic diagnostic;
+  };
+  struct Host {
+    std::map<const IngressEntry*, const CompiledIngress::TlsUse*, ByAge> contributors;
+    std::vector<std::string> secrets;  // looked at by the last build
+    std::shared_ptr<const config::TlsHost> built;
+    std::vector<Finding> findings;
+  };
+
+  std::shared_ptr<const config::TlsHost> build(const std::string& name, Host& host);
+  const resource::Secret* look(const std::string& name, Host& host, const SecretRef& ref);
+  // Fills what options say. Returns whether client certificates are required.
+  bool apply_options(const std::string& name, Host& host, const IngressEntry& entry, const SecretRef& certificate,
+                     net::TlsServerConfig& config);
+  void find(Host& host, const IngressEntry& entry, std::string field, std::string message,
+            resource::Severity severity = resource::Severity::kError);
+
+  const resource::Store& store_;
+  const Options& options_;
+  TlsContexts& contexts_;
+  std::unordered_map<std::string, Host> hosts_;
+  std::unordered_map<std::string, std::unordered_set<std::string>> by_secret_;  // "ns/name" → hosts
+  std::unordered_set<std::string> marked_;
+};
+
+}  // namespace sluice::compile

@@ -1,0 +1,215 @@
+#include "http/http2_stream.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "http/http2_session.h"
+
+namespace sluice::http {
+namespace {
+
+// Held-back chunks up to this size are copied together.
+constexpr size_t kGatherHeld = 2048;
+
+}  // namespace
+
+void Http2Stream::queue_data(Slice data, bool end) {
+  if (out_end_ || abandoned_ || !open_in_nghttp2()) return;
+  if (end) out_end_ = true;
+  if (no_body_) return;
+  out_.push_back(std::move(data));
+  if (out_.bytes() > kBufferLow) above_low_ = true;
+  if (body_deferred_) {
+    body_deferred_ = false;
+    nghttp2_session_resume_data(session_.ng_, id_);
+  }
+  session_.schedule_write();
+}
+
+void Http2Stream::queue_trailers(const HeaderMap& trailers) {
+  if (out_end_ || abandoned_ || !open_in_nghttp2()) return;
+  if (trailers.empty()) return queue_data(Slice(), true);
+  out_end_ = true;
+  if (no_body_) return;
+  session_.schedule_write();
+  // nghttp2 sends heads in order, a client's first one excepted: that waits in a queue of its own.
+  if (out_.empty() && (head_left_ || session_.is_server_)) {
+    const Http2FieldList list = Http2FieldList::trailers(trailers);
+    if (!list.empty()) {
+      nghttp2_submit_trailer(session_.ng_, id_, list.data(), list.size());
+      return;
+    }
+  } else {
+    trailers_out_ = std::make_unique<PendingTrailers>();
+    for (const HeaderField& field : trailers) {
+      trailers_out_->fields.append(field.id, trailers_out_->arena.copy(field.name()),
+                                   trailers_out_->arena.copy(field.value()));
+    }
+  }
+  if (body_deferred_) {
+    body_deferred_ = false;
+    nghttp2_session_resume_data(session_.ng_, id_);
+  }
+}
+
+void Http2Stream::send_pending_trailers() {
+  const Http2FieldList list = Http2FieldList::trailers(trailers_out_->fields);
+  nghttp2_submit_trailer(session_.ng_, id_, list.data(), list.size());
+  trailers_out_.reset();
+}
+
+nghttp2_data_provider Http2Stream::body_source() {
+  nghttp2_data_provider provider;
+  provider.source.ptr = this;
+  provider.read_callback = [](nghttp2_session*, int32_t, uint8_t*, size_t limit, uint32_t* flags,
+                              nghttp2_data_source* source, void*) -> ssize_t {
+    return static_cast<Http2Stream*>(source->ptr)->read_body(limit, flags);
+  };
+  return provider;
+}
+
+// Says how much of the body goes into the next DATA frame; Http2Session::send_data_frame() takes it.
+ssize_t Http2Stream::read_body(size_t limit, uint32_t* flags) {
+  const size_t n = std::min(limit, out_.bytes());
+  if (n == 0 && !out_end_) {
+    body_deferred_ = true;
+    return NGHTTP2_ERR_DEFERRED;
+  }
+  if (out_end_ && n == out_.bytes()) {
+    *flags |= NGHTTP2_DATA_FLAG_EOF;
+    if (trailers_out_) {
+      *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+      send_pending_trailers();
+    }
+  }
+  if (n > 0) *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+  return static_cast<ssize_t>(n);
+}
+
+void Http2Stream::set_paused(bool paused) {
+  paused_ = paused;
+  if (!paused && handler_ && (!held_.empty() || undelivered())) session_.mark(*this);
+}
+
+void Http2Stream::reset_stream(StreamError error) {
+  if (abandoned_) return;
+  abandoned_ = true;
+  forget_handler();
+  out_.clear();
+  trailers_out_.reset();
+  if (open_in_nghttp2()) {
+    submit_reset(reset_code(error));
+  } else {
+    if (id_ <= 0) closed_ = true;  // never got as far as nghttp2
+    session_.mark(*this);
+  }
+}
+
+void Http2Stream::mark_refused(std::string_view why) {
+  closed_ = true;
+  error_ = StreamError::kRefused;
+  error_detail_ = why;
+  session_.mark(*this);
+}
+
+void Http2Stream::submit_reset(uint32_t http2_error) {
+  if (reset_sent_ || !open_in_nghttp2()) return;
+  reset_sent_ = true;
+  nghttp2_submit_rst_stream(session_.ng_, NGHTTP2_FLAG_NONE, id_, http2_error);
+  session_.schedule_write();
+}
+
+void Http2Stream::forget_handler() {
+  handler_ = nullptr;
+  if (held_.bytes()) session_.unhold(held_.bytes());
+  held_.clear();
+  held_tail_.reset();
+}
+
+void Http2Stream::receive(Slice data, bool end) {
+  if (end) in_end_ = true;
+  if (!handler_) return;
+  if (paused_ || !held_.empty()) {
+    hold(std::move(data));
+    return;
+  }
+  if (!data.empty() && open_in_nghttp2()) nghttp2_session_consume_stream(session_.ng_, id_, data.size());
+  if (end) in_end_told_ = true;
+  handler_->on_data(std::move(data), end);
+}
+
+void Http2Stream::receive_trailers(HeaderMap* trailers) {
+  in_end_ = true;
+  if (!handler_) return;
+  trailers_in_ = trailers;
+  if (paused_ || !held_.empty()) return;
+  in_end_told_ = true;
+  handler_->on_trailers(*trailers);
+}
+
+void Http2Stream::hold(Slice data) {
+  if (data.empty()) return;
+  session_.hold(data.size());
+  if (data.size() > kGatherHeld) {
+    held_.push_back(std::move(data));
+    return;
+  }
+  if (!held_tail_ || held_tail_->capacity - held_tail_used_ < data.size()) {
+    held_tail_ = BlockRef(acquire_block(kSmallBlock));
+    held_tail_used_ = 0;
+  }
+  char* to = held_tail_->data() + held_tail_used_;
+  std::memcpy(to, data.data(), data.size());
+  held_tail_used_ += static_cast<uint32_t>(data.size());
+  if (!held_.empty()) {
+    const Slice& last = held_[held_.count() - 1];
+    if (last.data() + last.size() == to && last.block().get() == held_tail_.get()) {
+      held_.extend_back(data.size());
+      return;
+    }
+  }
+  held_.push_back(Slice(held_tail_, to, data.size()));
+}
+
+void Http2Stream::deliver_held() {
+  while (handler_ && !paused_ && !held_.empty()) {
+    Slice data = held_.pop_front();
+    if (held_.empty()) held_tail_.reset();
+    session_.unhold(data.size());
+    if (open_in_nghttp2()) {
+      nghttp2_session_consume_stream(session_.ng_, id_, data.size());
+      session_.schedule_write();
+    }
+    const bool end = held_.empty() && in_end_ && !trailers_in_;
+    if (end) in_end_told_ = true;
+    handler_->on_data(std::move(data), end);
+  }
+  if (!undelivered() || paused_ || !held_.empty()) return;
+  in_end_told_ = true;
+  if (trailers_in_) {
+    handler_->on_trailers(*trailers_in_);
+  } else {
+    handler_->on_data(Slice(), true);
+  }
+}
+
+// Runs outside of nghttp2: tells the handler what has happened, and lets the stream go when it is over.
+void Http2Stream::settle() {
+  if (handler_) deliver_held();
+  if (drained_pending_) {
+    drained_pending_ = false;
+    if (handler_) handler_->on_drained();
+  }
+  if (!closed_) return;
+  // A complete response is delivered first, however its stream ended afterwards.
+  const bool wait = !session_.is_server_ && undelivered();
+  if (error_ != StreamError::kNone && handler_ && !wait) {
+    StreamHandler* handler = handler_;
+    forget_handler();
+    abandoned_ = true;
+    handler->on_reset(error_, error_detail_);
+  }
+  if (!handler_) session_.release(*this);
+}
+
+}  // namespace sluice::http

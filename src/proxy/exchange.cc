@@ -1,0 +1,464 @@
+#include "proxy/exchange.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "base/hash.h"
+#include "config/router.h"
+#include "net/proxy_protocol.h"
+#include "proxy/forwarding.h"
+#include "proxy/worker.h"
+
+// The request half: routing, filters, forwarding, back-pressure. The response half is in exchange_response.cc.
+
+namespace sluice::proxy {
+namespace {
+
+using http::HeaderId;
+
+// Bytes waiting in a codec above which the sender is paused. Lower limits would only add wake-ups: a read brings up to
+// 256 KiB at once.
+constexpr size_t kHighWatermark = 65536;
+
+const config::RetryPolicy kDefaultRetry;
+
+bool find_header(const void* headers, std::string_view name, std::string_view* value) {
+  const auto& map = *static_cast<const http::HeaderMap*>(headers);
+  if (!map.has(name)) return false;
+  *value = map.get_joined(name);
+  return true;
+}
+
+// The value of a cookie in the Cookie field; empty if absent.
+std::string_view find_cookie(std::string_view cookies, std::string_view name) {
+  while (!cookies.empty()) {
+    const size_t end = cookies.find(';');
+    std::string_view pair = cookies.substr(0, end);
+    while (!pair.empty() && pair.front() == ' ') pair.remove_prefix(1);
+    if (pair.size() > name.size() && pair[name.size()] == '=' && pair.substr(0, name.size()) == name) {
+      return pair.substr(name.size() + 1);
+    }
+    if (end == std::string_view::npos) break;
+    cookies.remove_prefix(end + 1);
+  }
+  return {};
+}
+
+// The first value of a query parameter, undecoded.
+std::string_view find_query(std::string_view target, std::string_view name) {
+  const size_t question = target.find('?');
+  if (question == std::string_view::npos) return {};
+  std::string_view query = target.substr(question + 1);
+  while (!query.empty()) {
+    const size_t end = query.find('&');
+    const std::string_view pair = query.substr(0, end);
+    const size_t equals = pair.find('=');
+    if (pair.substr(0, equals) == name) return equals == std::string_view::npos ? "" : pair.substr(equals + 1);
+    if (end == std::string_view::npos) break;
+    query.remove_prefix(end + 1);
+  }
+  return {};
+}
+
+// grpc-timeout (gRPC over HTTP/2, "Timeout"): up to 8 digits and a unit. 0: absent or malformed.
+uint64_t grpc_timeout_ms(std::string_view text) {
+  if (text.size() < 2 || text.size() > 9) return 0;
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size() - 1, value);
+  if (error != std::errc() || end != text.data() + text.size() - 1) return 0;
+  switch (text.back()) {
+    case 'H': return value * 3'600'000;
+    case 'M': return value * 60'000;
+    case 'S': return value * 1000;
+    case 'm': return std::max<uint64_t>(value, 1);
+    case 'u': return std::max<uint64_t>(value / 1000, 1);
+    case 'n': return std::max<uint64_t>(value / 1'000'000, 1);
+    default: return 0;
+  }
+}
+
+}  // namespace
+
+Exchange::Exchange(Worker& worker, http::ServerStream& downstream, http::RequestHead& request)
+    : worker_(worker),
+      downstream_(&downstream),
+      request_(request),
+      snapshot_(worker.snapshot()),
+      filters_(*this),
+      upstream_(worker.loop(), worker.random(), *this),
+      start_ns_(worker.loop().now_ns()),
+      start_wall_us_(worker.loop().wall_us()),
+      buffer_limit_(snapshot_->globals->downstream_buffer_limit) {
+  ++worker_.stats().active_exchanges;
+}
+
+Exchange::~Exchange() { --worker_.stats().active_exchanges; }
+
+event::Loop& Exchange::loop() { return worker_.loop(); }
+
+bool Exchange::start(bool end) {
+  request_end_ = end;
+  touch();
+  const config::Globals& globals = *snapshot_->globals;
+  original_path_ = request_.path;
+  if (request_.path != "*") request_.path = normalize_path(request_.path, arena());
+
+  const http::ConnectionInfo& connection = downstream_->connection();
+  client_ = proxy::client_address(request_, connection, worker_.options().trusted_hops);
+  ForwardingFacts facts;
+  facts.connection = &connection;
+  facts.client = &client_;
+  facts.trusted_hops = worker_.options().trusted_hops;
+  facts.start_time_ms = start_wall_us_ / 1000;
+  facts.add_x_real_ip = globals.add_x_real_ip;
+  facts.x_envoy_headers = !globals.disable_x_envoy_headers;
+  add_request_fields(request_, facts, worker_.random());
+
+  if (worker_.overloaded()) {
+    answer(503, "overloaded", "overload", ResponseFlag::kOverload);
+    return true;
+  }
+  if (request_.method == http::Method::kConnect && request_.upgrade.empty()) {
+    answer(405, "", "connect_not_supported", ResponseFlag::kNone);
+    return true;
+  }
+  if (!resolve_route()) return true;
+  build_filters();
+  idle_timeout_ms_ = static_cast<uint64_t>((route_->idle_timeout.count() ? route_->idle_timeout
+                                                                         : globals.downstream_idle_timeout)
+                                               .count());
+  arm_timer();
+  filters_.headers(*this, Direction::kRequest, end);
+  return !over();
+}
+
+// Finds the route of the request as it is now, and a destination. False: the exchange has been answered.
+bool Exchange::resolve_route() {
+  config::RequestKey key;
+  key.authority = request_.authority;
+  config::set_target(key, request_.path);
+  key.target = request_.path;
+  key.method = request_.method_text;
+  key.scheme = request_.scheme;
+  key.find_header = find_header;
+  key.headers = &request_.headers;
+  const config::Match match = config::match(*snapshot_, key);
+  if (!match) {
+    answer(404, "", "route_not_found", ResponseFlag::kNoRoute);
+    return false;
+  }
+  route_ = match.route;
+  const http::ConnectionInfo& connection = downstream_->connection();
+  if (connection.tls && match.host->requires_mtls_sni) {
+    // The client has shown a certificate for the host it named in the handshake; it must not be used for another.
+    const config::TlsHost* asked = config::match_tls(*snapshot_, connection.sni);
+    const config::TlsHost* own = config::match_tls(*snapshot_, match.host->domain);
+    if (!asked || !asked->mutual || (own && own->context != asked->context)) {
+      answer(421, "", "misdirected_request", ResponseFlag::kNone);
+      return false;
+    }
+  }
+  choose_destination();
+  return true;
+}
+
+void Exchange::choose_destination() {
+  destination_ = nullptr;
+  cluster_slot_ = UINT32_MAX;
+  cluster_name_ = {};
+  if (route_->destinations.empty()) return;
+  destination_ = &route_->destinations.front();
+  if (route_->destinations.size() > 1 && route_->total_weight > 0) {
+    uint32_t point = worker_.random().below(route_->total_weight);
+    for (const config::Destination& candidate : route_->destinations) {
+      if (point < candidate.weight) {
+        destination_ = &candidate;
+        break;
+      }
+      point -= candidate.weight;
+    }
+  }
+  cluster_slot_ = destination_->cluster;
+  cluster_name_ = destination_->cluster_name;
+}
+
+void Exchange::build_filters() {
+  const config::FilterChain* chains[3] = {&snapshot_->globals->filters, &route_->filters, nullptr};
+  size_t count = 2;
+  if (destination_) chains[count++] = &destination_->filters;
+  filters_.build(*this, arena(), chains, count);
+}
+
+bool Exchange::select_cluster(std::string_view name) {
+  const uint32_t* slot = snapshot_->cluster_slots.find(name);
+  if (!slot) return false;
+  cluster_slot_ = *slot;
+  cluster_name_ = arena().copy(name);
+  return true;
+}
+
+void Exchange::add_log_field(std::string_view name, std::string_view value) {
+  log_fields_ = arena().create<LogField>(LogField{name, value, log_fields_});
+}
+
+void Exchange::after_request_headers() {
+  if (!reroute_) return;
+  reroute_ = false;
+  resolve_route();
+}
+
+bool Exchange::stopped(Direction direction) {
+  if (over()) return true;
+  return direction == Direction::kRequest ? local_reply_ : response_end_;
+}
+
+void Exchange::on_headers_through(Direction direction, bool end) {
+  if (direction == Direction::kRequest) {
+    forward(end);
+  } else {
+    send_response_head(end);
+  }
+}
+
+void Exchange::forward(bool end) {
+  phase_ = Phase::kForwarding;
+  upstream::ClusterState* cluster =
+      cluster_slot_ == UINT32_MAX ? nullptr : worker_.clusters().get(*snapshot_, cluster_slot_);
+  if (!cluster) return answer(503, "", "cluster_not_found", ResponseFlag::kNoCluster);
+
+  const config::Globals& globals = *snapshot_->globals;
+  uint64_t timeout = static_cast<uint64_t>((route_->timeout.count() ? route_->timeout : globals.route_timeout).count());
+  if (is_grpc()) {
+    const uint64_t asked = grpc_timeout_ms(request_.headers.get(HeaderId::kGrpcTimeout));
+    if (asked && (!timeout || asked < timeout)) {
+      timeout = asked;
+      grpc_deadline_ = true;
+    }
+  }
+  if (timeout) {
+    deadline_ms_ = loop().now_ms() + timeout;
+    if (!globals.disable_x_envoy_headers) {
+      request_.headers.set(HeaderId::kXEnvoyExpectedRqTimeoutMs, format_number(timeout, arena()));
+    }
+    arm_timer();
+  }
+
+  UpstreamRequest::Target target;
+  target.cluster = cluster;
+  target.retry = route_->retry ? route_->retry.get() : &kDefaultRetry;
+  const config::HashPolicy& policy =
+      route_->hash.source != config::HashPolicy::Source::kNone ? route_->hash : cluster->config().hash;
+  target.has_hash = hash_of(policy, &target.hash);
+  if (cluster->config().send_proxy_protocol) {
+    const net::Address& local = downstream_->connection().local;
+    const std::string header = cluster->config().send_proxy_protocol == 1
+                                   ? net::write_proxy_protocol_v1(downstream_->connection().peer, local)
+                                   : net::write_proxy_protocol_v2(downstream_->connection().peer, local);
+    target.proxy_header = arena().copy(header);
+  }
+  if (request_.expect_continue && !end) {
+    http::ResponseHead informational;
+    informational.status = 100;
+    downstream_->send_informational(informational);
+  }
+  if (!request_.upgrade.empty()) {
+    // What follows is the tunnel's; it must not reach a server that has not agreed to it.
+    downstream_->pause();
+    downstream_paused_ = true;
+    end = end || request_.version != http::Protocol::kHttp2;
+  }
+  upstream_.start(target, request_, end);
+}
+
+bool Exchange::hash_of(const config::HashPolicy& policy, uint64_t* hash) {
+  using Source = config::HashPolicy::Source;
+  std::string_view value;
+  switch (policy.source) {
+    case Source::kNone:
+      return false;
+    case Source::kHeader:
+      value = request_.headers.get_joined(policy.name);
+      break;
+    case Source::kQuery:
+      value = find_query(request_.path, policy.name);
+      break;
+    case Source::kPath:
+      value = request_.path;
+      break;
+    case Source::kAuthority:
+      value = request_.authority;
+      break;
+    case Source::kSourceAddress:
+      *hash = mix64(client_.ip_hash());
+      return true;
+    case Source::kCookie:
+      value = find_cookie(request_.headers.get_joined(HeaderId::kCookie), policy.name);
+      if (value.empty()) {
+        // A new client: give it a value that will lead it back here.
+        const uint64_t fresh = worker_.random().next();
+        char text[17];
+        const auto end = std::to_chars(text, text + sizeof(text), fresh, 16).ptr;
+        value = cookie_value_ = arena().copy({text, static_cast<size_t>(end - text)});
+        set_cookie_ = &policy;
+      }
+      break;
+  }
+  if (value.empty()) return false;
+  *hash = hash64(value);
+  return true;
+}
+
+void Exchange::on_data(Slice data, bool end) {
+  bytes_received_ += data.size();
+  request_end_ = request_end_ || end;
+  touch();
+  if (local_reply_ || upstream_done_) {
+    if (phase_ == Phase::kTunnel && end) end_tunnel_if_done();
+    return;
+  }
+  if (phase_ == Phase::kTunnel) {
+    upstream_.send_data(std::move(data), end);
+    end_tunnel_if_done();
+  } else if (!request_.upgrade.empty() && phase_ >= Phase::kForwarding) {
+    early_.push_back(std::move(data));
+  } else if (filters_.touches_body(Direction::kRequest)) {
+    SliceQueue queue;
+    queue.push_back(std::move(data));
+    filters_.data(*this, Direction::kRequest, queue, end);
+  } else {
+    upstream_.send_data(std::move(data), end);
+  }
+  if (!over()) update_request_flow();
+}
+
+void Exchange::on_data_through(Direction direction, SliceQueue& data, bool end) {
+  if (direction == Direction::kRequest) {
+    if (upstream_done_) return;
+    while (data.count() > 1) upstream_.send_data(data.pop_front(), false);
+    if (!data.empty()) {
+      upstream_.send_data(data.pop_front(), end);
+    } else if (end) {
+      upstream_.send_data(Slice(), true);
+    }
+    return;
+  }
+  while (data.count() > 1) send_response_data(data.pop_front(), false);
+  if (!data.empty()) {
+    send_response_data(data.pop_front(), end);
+  } else if (end) {
+    send_response_data(Slice(), true);
+  }
+}
+
+void Exchange::on_trailers(const http::HeaderMap& trailers) {
+  request_end_ = true;
+  touch();
+  if (local_reply_ || upstream_done_ || phase_ == Phase::kTunnel) return;
+  if (filters_.empty()) return upstream_.send_trailers(trailers);
+  filters_.trailers(*this, Direction::kRequest, const_cast<http::HeaderMap&>(trailers));
+}
+
+void Exchange::on_trailers_through(Direction direction, const http::HeaderMap& trailers) {
+  if (direction == Direction::kRequest) {
+    if (!upstream_done_) upstream_.send_trailers(trailers);
+    return;
+  }
+  downstream_->send_trailers(trailers);
+  end_response();
+}
+
+// Lets the client send as long as what it sends can go on.
+void Exchange::update_request_flow() {
+  if (!downstream_ || request_end_ || phase_ == Phase::kRequest) return;
+  const bool upgrade_pending = !request_.upgrade.empty() && phase_ == Phase::kForwarding;
+  const bool pause = upgrade_pending || held_back_[0] ||
+                     (!local_reply_ && !upstream_done_ && upstream_.buffered() > kHighWatermark);
+  if (pause == downstream_paused_) return;
+  downstream_paused_ = pause;
+  if (pause) {
+    downstream_->pause();
+  } else {
+    downstream_->resume();
+  }
+}
+
+void Exchange::on_upstream_drained() { update_request_flow(); }
+
+void Exchange::on_held(Direction direction, size_t bytes, bool collecting) {
+  if (bytes <= buffer_limit_) return;
+  if (!collecting) {
+    held_back_[static_cast<int>(direction)] = true;
+    if (direction == Direction::kRequest) {
+      downstream_->pause();
+      downstream_paused_ = true;
+    } else {
+      update_response_flow();
+    }
+    return;
+  }
+  if (direction == Direction::kRequest) {
+    answer(413, "Payload Too Large", "request_payload_too_large", ResponseFlag::kNone);
+  } else if (!head_sent_) {
+    answer(502, "", "response_payload_too_large", ResponseFlag::kNone);
+  } else {
+    cut_off(ResponseFlag::kNone, "response_payload_too_large");
+  }
+}
+
+void Exchange::resume_request(filter::Filter& self) {
+  if (over() || local_reply_) return;
+  held_back_[0] = false;
+  filters_.resume(*this, Direction::kRequest, self);
+  if (!over()) update_request_flow();
+}
+
+SliceQueue& Exchange::held_request_body(filter::Filter& self) { return filters_.held(Direction::kRequest, self); }
+SliceQueue& Exchange::held_response_body(filter::Filter& self) { return filters_.held(Direction::kResponse, self); }
+
+void Exchange::touch() { last_activity_ms_ = loop().now_ms(); }
+
+// One timer serves both limits; it is lazy about activity: when it fires early it is armed again.
+void Exchange::arm_timer() {
+  uint64_t next = idle_timeout_ms_ ? last_activity_ms_ + idle_timeout_ms_ : 0;
+  if (deadline_ms_ && (!next || deadline_ms_ < next)) next = deadline_ms_;
+  if (!next) return;
+  if (timer_.armed() && timer_.deadline() <= next) return;
+  loop().arm(timer_, next > loop().now_ms() ? next - loop().now_ms() : 1);
+}
+
+void Exchange::on_timer() {
+  if (over()) return;
+  const uint64_t now = loop().now_ms();
+  if (deadline_ms_ && now >= deadline_ms_ && !response_end_ && phase_ != Phase::kTunnel) {
+    if (head_sent_) return cut_off(ResponseFlag::kUpstreamTimeout, "response_timeout");
+    return answer(504, "upstream request timeout", "response_timeout", ResponseFlag::kUpstreamTimeout);
+  }
+  if (idle_timeout_ms_ && now >= last_activity_ms_ + idle_timeout_ms_) {
+    if (head_sent_) return cut_off(ResponseFlag::kStreamIdle, "stream_idle_timeout");
+    return answer(request_end_ ? 504 : 408, "stream timeout", "stream_idle_timeout", ResponseFlag::kStreamIdle);
+  }
+  if (phase_ == Phase::kTunnel || response_end_) deadline_ms_ = 0;
+  arm_timer();
+}
+
+// The client is gone, or its stream broke.
+void Exchange::on_reset(http::StreamError error, std::string_view detail) {
+  if (over()) return;
+  switch (error) {
+    case http::StreamError::kProtocol:
+      flags_.add(ResponseFlag::kDownstreamProtocol);
+      break;
+    case http::StreamError::kTimeout:
+      flags_.add(ResponseFlag::kStreamIdle);
+      break;
+    default:
+      if (!(phase_ == Phase::kTunnel)) flags_.add(ResponseFlag::kDownstreamDisconnect);
+      break;
+  }
+  if (details_.empty() || phase_ != Phase::kTunnel) {
+    details_ = flags_.has(ResponseFlag::kDownstreamDisconnect) ? "downstream_remote_disconnect" : "downstream_reset";
+  }
+  close(http::StreamError::kNone, false);
+}
+
+}  // namespace sluice::proxy

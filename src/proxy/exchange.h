@@ -1,0 +1,163 @@
+#pragma once
+// Exchange: one request and its response, from the parsed head to the access log. See docs/internals/request.md.
+//
+// It belongs to a worker, uses the arena of its downstream stream, pins the snapshot it started on, and destroys itself at
+// the end of the turn in which it is over.
+
+#include "event/loop.h"
+#include "filter/filter.h"
+#include "http/stream.h"
+#include "proxy/access_log.h"
+#include "proxy/filter_run.h"
+#include "proxy/response_flags.h"
+#include "proxy/snapshot_ref.h"
+#include "proxy/upstream_request.h"
+
+namespace sluice::proxy {
+
+class Worker;
+
+class Exchange final : public http::StreamHandler,
+                       public filter::Context,
+                       public event::Destroyable,
+                       private FilterRun::Sink,
+                       private UpstreamRequest::Owner {
+ public:
+  Exchange(Worker& worker, http::ServerStream& downstream, http::RequestHead& request);
+  ~Exchange() override;
+
+  // Routes and forwards. False: the stream was reset meanwhile and the exchange is over.
+  bool start(bool end);
+
+  // http::StreamHandler (downstream)
+  void on_data(Slice data, bool end) override;
+  void on_trailers(const http::HeaderMap& trailers) override;
+  void on_drained() override;
+  void on_reset(http::StreamError error, std::string_view detail) override;
+
+  // filter::Context
+  http::RequestHead& request() override { return request_; }
+  http::ResponseHead& response() override { return *response_; }
+  Arena& arena() override { return *request_.headers.arena(); }
+  event::Loop& loop() override;
+  const config::Route* route() const override { return route_; }
+  const config::Snapshot& snapshot() const override { return *snapshot_; }
+  std::string_view cluster_name() const override { return cluster_name_; }
+  const net::Address& client_address() const override { return client_; }
+  bool is_tls() const override { return downstream_->connection().tls; }
+  void resume_request(filter::Filter& self) override;
+  void resume_response(filter::Filter& self) override;
+  SliceQueue& held_request_body(filter::Filter& self) override;
+  SliceQueue& held_response_body(filter::Filter& self) override;
+  void set_buffer_limit(size_t bytes) override { buffer_limit_ = bytes; }
+  void send_local_reply(const filter::LocalReply& reply, void (*configure)(http::HeaderMap&, const void*),
+                        const void* argument) override;
+  void clear_route() override { reroute_ = true; }
+  bool select_cluster(std::string_view name) override;
+  void add_log_field(std::string_view name, std::string_view value) override;
+
+ private:
+  enum class Phase : uint8_t { kRequest, kForwarding, kResponding, kTunnel, kDone };
+  struct TunnelRecord {
+    std::unique_ptr<char[]> storage;
+    LogRecord record;
+  };
+
+  // FilterRun::Sink
+  void on_headers_through(Direction direction, bool end) override;
+  void on_data_through(Direction direction, SliceQueue& data, bool end) override;
+  void on_trailers_through(Direction direction, const http::HeaderMap& trailers) override;
+  void on_held(Direction direction, size_t bytes, bool collecting) override;
+  bool stopped(Direction direction) override;
+  void after_request_headers() override;
+
+  // UpstreamRequest::Owner
+  Arena& upstream_arena() override { return *request_.headers.arena(); }
+  void on_upstream_informational(http::ResponseHead& head) override;
+  void on_upstream_response(http::ResponseHead& head, bool end) override;
+  void on_upstream_data(Slice data, bool end) override;
+  void on_upstream_trailers(const http::HeaderMap& trailers) override;
+  void on_upstream_drained() override;
+  void on_upstream_failed(const UpstreamFailure& failure) override;
+
+  bool resolve_route();
+  void choose_destination();
+  void build_filters();
+  void forward(bool end);
+  bool hash_of(const config::HashPolicy& policy, uint64_t* hash);
+  void add_response_fields(http::ResponseHead& head);
+  void adapt_upgrade(http::ResponseHead& head);
+  // An answer of the gateway itself. Maps to grpc-status for gRPC requests.
+  void answer(int status, std::string_view body, std::string_view details, ResponseFlag flag);
+  void answer_with(int status, std::string_view body, std::string_view content_type, std::string_view details,
+                   void (*configure)(http::HeaderMap&, const void*), const void* argument);
+  void send_response_head(bool end);
+  void send_response_data(Slice data, bool end);
+  void cut_off(ResponseFlag flag, std::string_view details);
+  void begin_tunnel();
+  void end_tunnel_if_done();
+  std::unique_ptr<TunnelRecord> compact_texts();
+  LogRecord make_record();
+  void update_request_flow();
+  void update_response_flow();
+  void on_timer();
+  void arm_timer();
+  void touch();
+  void end_response();
+  void close(http::StreamError error, bool complete);
+  void record();
+  bool is_grpc() const;
+  bool over() const { return phase_ == Phase::kDone; }
+
+  Worker& worker_;
+  http::ServerStream* downstream_;
+  http::RequestHead& request_;
+  http::ResponseHead* response_ = nullptr;
+  SnapshotRef snapshot_;
+  const config::Route* route_ = nullptr;
+  const config::Destination* destination_ = nullptr;
+  uint32_t cluster_slot_ = UINT32_MAX;
+  std::string_view cluster_name_;
+  net::Address client_;
+  FilterRun filters_;
+  UpstreamRequest upstream_;
+  event::MemberTimer<Exchange, &Exchange::on_timer> timer_{this};
+
+  uint64_t start_ns_;
+  uint64_t start_wall_us_;
+  uint64_t upstream_ns_ = 0;        // when the response head came
+  uint64_t deadline_ms_ = 0;        // of the whole exchange; 0: none
+  uint64_t idle_timeout_ms_ = 0;
+  uint64_t last_activity_ms_ = 0;
+  size_t buffer_limit_;
+  uint64_t bytes_received_ = 0;
+  uint64_t bytes_sent_ = 0;
+  std::string_view details_;
+  std::string_view upstream_failure_;
+  std::string_view service_time_;
+  std::string_view original_path_;
+  struct LogField {
+    std::string_view name, value;
+    LogField* next;
+  };
+  LogField* log_fields_ = nullptr;
+  std::unique_ptr<TunnelRecord> tunnel_;  // what the log of a tunnel needs; its arena is gone
+  SliceQueue early_;                      // bytes behind an upgrade request that has not been agreed to
+  ResponseFlags flags_;
+  int status_ = 0;
+  Phase phase_ = Phase::kRequest;
+  bool reroute_ = false;
+  bool request_end_ = false;       // the client has sent everything
+  bool head_sent_ = false;         // of the response, downstream
+  bool response_end_ = false;      // everything was given to the downstream codec
+  bool upstream_done_ = false;     // the upstream's response is complete
+  bool local_reply_ = false;
+  bool downstream_paused_ = false;
+  bool upstream_paused_ = false;
+  bool held_back_[2] = {false, false};  // a paused filter holds as much as it may
+  bool grpc_deadline_ = false;
+  const config::HashPolicy* set_cookie_ = nullptr;
+  std::string_view cookie_value_;
+};
+
+}  // namespace sluice::proxy

@@ -1,0 +1,434 @@
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+
+#include "http/websocket.h"
+#include "net/tls.h"
+#include "proxy/exchange.h"
+#include "proxy/forwarding.h"
+#include "proxy/worker.h"
+
+// The response half of the exchange: the upstream's response or our own answer, filters, tunnels, the end.
+
+namespace sluice::proxy {
+namespace {
+
+using http::HeaderId;
+
+constexpr size_t kHighWatermark = 65536;
+
+// grpc-status for an HTTP status (gRPC's http-grpc-status-mapping).
+std::string_view grpc_status_of(int status) {
+  switch (status) {
+    case 400: return "13";
+    case 401: return "16";
+    case 403: return "7";
+    case 404: return "12";
+    case 429:
+    case 502:
+    case 503:
+    case 504: return "14";
+    default: return "2";
+  }
+}
+
+// Percent-encodes what grpc-message may not hold.
+std::string_view encode_grpc_message(std::string_view text, Arena& arena) {
+  static constexpr char kHex[] = "0123456789ABCDEF";
+  char* out = arena.allocate_array<char>(text.size() * 3 + 1);
+  size_t size = 0;
+  for (char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte < 0x7f && byte != '%') {
+      out[size++] = c;
+    } else {
+      out[size++] = '%';
+      out[size++] = kHex[byte >> 4];
+      out[size++] = kHex[byte & 15];
+    }
+  }
+  return {out, size};
+}
+
+std::string_view set_cookie_text(const config::HashPolicy& policy, std::string_view value, Arena& arena) {
+  std::string text = policy.name + "=" + std::string(value);
+  if (policy.cookie_ttl.count() > 0) text += "; Max-Age=" + std::to_string(policy.cookie_ttl.count());
+  if (!policy.cookie_path.empty()) text += "; Path=" + policy.cookie_path;
+  text += "; HttpOnly";
+  return arena.copy(text);
+}
+
+}  // namespace
+
+bool Exchange::is_grpc() const {
+  const std::string_view type = request_.headers.get(HeaderId::kContentType);
+  constexpr std::string_view kGrpc = "application/grpc";
+  return type.substr(0, kGrpc.size()) == kGrpc &&
+         (type.size() == kGrpc.size() || type[kGrpc.size()] == '+' || type[kGrpc.size()] == ';');
+}
+
+void Exchange::on_upstream_informational(http::ResponseHead& head) {
+  // We have answered Expect ourselves.
+  if (head.status != 100 && !head_sent_) downstream_->send_informational(head);
+}
+
+void Exchange::on_upstream_response(http::ResponseHead& head, bool end) {
+  touch();
+  response_ = &head;
+  phase_ = Phase::kResponding;
+  upstream_ns_ = loop().now_ns();
+  status_ = head.status;
+  details_ = "via_upstream";
+  service_time_ = format_number((upstream_ns_ - upstream_.try_started_ns()) / 1'000'000, arena());
+  upstream_done_ = end;
+  if (head.upgrade) {
+    adapt_upgrade(head);
+  } else if (!request_.upgrade.empty()) {
+    // The upgrade was declined: what the client sends now is not the tunnel's.
+    request_.upgrade = {};
+  }
+  filters_.headers(*this, Direction::kResponse, end);
+  if (over()) return;
+  if (upstream_done_) upstream_.finish();
+  update_response_flow();
+}
+
+// Translates the agreement to a tunnel between HTTP/1 (101) and HTTP/2 (200, RFC 8441).
+void Exchange::adapt_upgrade(http::ResponseHead& head) {
+  if (request_.version == http::Protocol::kHttp2) {
+    head.status = status_ = 200;
+    head.headers.remove(HeaderId::kUpgrade);
+    head.headers.remove(HeaderId::kSecWebsocketAccept);
+    return;
+  }
+  if (head.status == 101) return;
+  head.status = status_ = 101;
+  head.headers.set(HeaderId::kUpgrade, request_.upgrade);
+  const std::string_view key = request_.headers.get(HeaderId::kSecWebsocketKey);
+  if (!key.empty()) head.headers.set(HeaderId::kSecWebsocketAccept, arena().copy(http::websocket_accept(key)));
+}
+
+void Exchange::add_response_fields(http::ResponseHead& head) {
+  const Options& options = worker_.options();
+  if (!options.server_header.empty()) head.headers.set(HeaderId::kServer, options.server_header);
+  if (!head.headers.has(HeaderId::kDate)) head.headers.add(HeaderId::kDate, arena().copy(worker_.date()));
+  const uint64_t cost_us = (loop().now_ns() - start_ns_) / 1000;
+  head.headers.set(HeaderId::kReqCostTime, format_number(cost_us / 1000, arena()));
+  head.headers.set(HeaderId::kReqArriveTime, format_number(start_wall_us_ / 1000, arena()));
+  head.headers.set(HeaderId::kRespStartTime, format_number((start_wall_us_ + cost_us) / 1000, arena()));
+  if (!service_time_.empty() && !snapshot_->globals->disable_x_envoy_headers) {
+    head.headers.set(HeaderId::kXEnvoyUpstreamServiceTime, service_time_);
+  }
+  if (set_cookie_) head.headers.add(HeaderId::kSetCookie, set_cookie_text(*set_cookie_, cookie_value_, arena()));
+}
+
+// The response head has passed the filters.
+void Exchange::send_response_head(bool end) {
+  add_response_fields(*response_);
+  status_ = response_->status;
+  head_sent_ = true;
+  if (worker_.draining()) downstream_->close_after_response();
+  const bool tunnel = response_->upgrade;
+  downstream_->send_head(*response_, end && !tunnel);
+  if (tunnel) return begin_tunnel();
+  if (end) end_response();
+}
+
+void Exchange::on_upstream_data(Slice data, bool end) {
+  touch();
+  upstream_done_ = upstream_done_ || end;
+  if (phase_ == Phase::kTunnel) {
+    send_response_data(std::move(data), end);
+  } else if (filters_.touches_body(Direction::kResponse)) {
+    SliceQueue queue;
+    queue.push_back(std::move(data));
+    filters_.data(*this, Direction::kResponse, queue, end);
+  } else {
+    send_response_data(std::move(data), end);
+  }
+  if (over()) return;
+  if (end && phase_ != Phase::kTunnel) upstream_.finish();
+  update_response_flow();
+}
+
+void Exchange::send_response_data(Slice data, bool end) {
+  bytes_sent_ += data.size();
+  downstream_->send_data(std::move(data), end);
+  if (end) end_response();
+}
+
+void Exchange::on_upstream_trailers(const http::HeaderMap& trailers) {
+  touch();
+  upstream_done_ = true;
+  if (filters_.empty()) {
+    downstream_->send_trailers(trailers);
+    end_response();
+  } else {
+    filters_.trailers(*this, Direction::kResponse, const_cast<http::HeaderMap&>(trailers));
+  }
+  if (!over()) upstream_.finish();
+}
+
+void Exchange::update_response_flow() {
+  if (upstream_done_ || !downstream_) return;
+  const bool pause = held_back_[1] || downstream_->buffered() > kHighWatermark;
+  if (pause == upstream_paused_) return;
+  upstream_paused_ = pause;
+  if (pause) {
+    upstream_.pause();
+  } else {
+    upstream_.resume();
+  }
+}
+
+void Exchange::resume_response(filter::Filter& self) {
+  if (over()) return;
+  held_back_[1] = false;
+  filters_.resume(*this, Direction::kResponse, self);
+  if (!over()) update_response_flow();
+}
+
+void Exchange::on_drained() {
+  if (over()) return;
+  touch();
+  if (response_end_ && downstream_->buffered() == 0) {
+    if (phase_ != Phase::kTunnel) return close(http::StreamError::kNone, true);
+    return end_tunnel_if_done();
+  }
+  update_response_flow();
+}
+
+void Exchange::end_response() { response_end_ = true; }
+
+void Exchange::on_upstream_failed(const UpstreamFailure& failure) {
+  flags_.add(failure.flag);
+  if (failure.retries_exhausted) flags_.add(ResponseFlag::kRetryLimit);
+  upstream_failure_ = failure.transport;
+  if (head_sent_) {
+    if (phase_ == Phase::kTunnel) return close(http::StreamError::kConnectionClosed, false);
+    return cut_off(failure.flag, failure.details);
+  }
+  answer(failure.status, failure.body, failure.details, failure.flag);
+}
+
+// The response has begun and can't be completed.
+void Exchange::cut_off(ResponseFlag flag, std::string_view details) {
+  flags_.add(flag);
+  details_ = details;
+  close(http::StreamError::kConnectionClosed, false);
+}
+
+void Exchange::answer(int status, std::string_view body, std::string_view details, ResponseFlag flag) {
+  flags_.add(flag);
+  answer_with(status, body, "text/plain", details, nullptr, nullptr);
+}
+
+void Exchange::send_local_reply(const filter::LocalReply& reply, void (*configure)(http::HeaderMap&, const void*),
+                                const void* argument) {
+  if (over() || head_sent_) return;
+  answer_with(reply.status, reply.body, reply.content_type, reply.details, configure, argument);
+}
+
+void Exchange::answer_with(int status, std::string_view body, std::string_view content_type, std::string_view details,
+                           void (*configure)(http::HeaderMap&, const void*), const void* argument) {
+  if (head_sent_) return cut_off(ResponseFlag::kNone, details);
+  const bool replaces_response = phase_ == Phase::kResponding;
+  upstream_.cancel();
+  local_reply_ = true;
+  upstream_done_ = true;
+  details_ = details;
+  phase_ = Phase::kResponding;
+
+  auto* head = arena().create<http::ResponseHead>();
+  head->headers = http::HeaderMap(&arena());
+  if (is_grpc() && status >= 300) {
+    // A gRPC client understands only a trailers-only response (gRPC over HTTP/2).
+    head->status = 200;
+    head->headers.add(HeaderId::kContentType, "application/grpc");
+    const bool deadline = grpc_deadline_ && status == 504;
+    head->headers.add(HeaderId::kGrpcStatus, deadline ? std::string_view("4") : grpc_status_of(status));
+    if (!body.empty()) head->headers.add(HeaderId::kGrpcMessage, encode_grpc_message(body, arena()));
+    body = {};
+  } else {
+    head->status = status;
+    head->content_length = static_cast<int64_t>(body.size());
+    if (!body.empty()) head->headers.add(HeaderId::kContentType, arena().copy(content_type));
+  }
+  if (configure) configure(head->headers, argument);
+  response_ = head;
+  Slice data = body.empty() ? Slice() : Slice::copy(body);
+
+  // A reply that takes the place of a response that filters have begun to see goes straight out.
+  if (replaces_response) {
+    send_response_head(data.empty());
+    if (!data.empty()) send_response_data(std::move(data), true);
+    return;
+  }
+  filters_.limit_response_to_seen();
+  filters_.headers(*this, Direction::kResponse, data.empty());
+  if (over() || response_end_ || data.empty()) return;
+  if (filters_.touches_body(Direction::kResponse)) {
+    SliceQueue queue;
+    queue.push_back(std::move(data));
+    filters_.data(*this, Direction::kResponse, queue, true);
+  } else {
+    send_response_data(std::move(data), true);
+  }
+  // What the client still sends is dropped, not held back.
+  held_back_[0] = false;
+  if (!over()) update_request_flow();
+}
+
+// Both sides have agreed: from here on bytes pass unseen. A tunnel lives long, so everything that is not needed any more
+// is given back: filters, heads, the arena.
+void Exchange::begin_tunnel() {
+  phase_ = Phase::kTunnel;
+  request_end_ = false;
+  upstream_done_ = false;
+  filters_.finish(*this);
+
+  tunnel_ = compact_texts();
+  response_ = nullptr;
+  upstream_.compact(tunnel_->record.upstream_host, tunnel_->record.upstream_local_address);
+  log_fields_ = nullptr;
+  set_cookie_ = nullptr;
+  request_.upgrade = {};
+  downstream_->compact();
+
+  while (!early_.empty()) upstream_.send_data(early_.pop_front(), false);
+  if (downstream_paused_) {
+    downstream_paused_ = false;
+    downstream_->resume();
+  }
+}
+
+void Exchange::end_tunnel_if_done() {
+  // Either side's end is passed on as a half-close; the tunnel is over when both have ended.
+  if (!(request_end_ && response_end_)) return;
+  if (downstream_->buffered() > 0 || upstream_.buffered() > 0) return;
+  close(http::StreamError::kNone, true);
+}
+
+// Ends the exchange: log, statistics, filters; lets go of both streams. `complete`: the downstream stream has its whole
+// response; otherwise it is reset with `error` (kNone: it is gone already).
+void Exchange::close(http::StreamError error, bool complete) {
+  if (over()) return;
+  record();
+  filters_.finish(*this);
+  if (complete) {
+    upstream_.finish();
+  } else {
+    upstream_.cancel();
+  }
+  phase_ = Phase::kDone;
+  timer_.cancel();
+  early_.clear();
+  snapshot_.reset();
+  http::ServerStream* downstream = std::exchange(downstream_, nullptr);
+  if (complete) {
+    downstream->detach();
+  } else if (error != http::StreamError::kNone) {
+    downstream->reset(error);
+  }
+  loop().destroy_later(this);
+}
+
+LogRecord Exchange::make_record() {
+  LogRecord record;
+  const http::HeaderMap& headers = request_.headers;
+  record.method = request_.method_text;
+  record.path = original_path_;
+  record.original_path = headers.get(HeaderId::kXEnvoyOriginalPath);
+  record.authority = request_.authority;
+  record.original_host = headers.get(HeaderId::kXEnvoyOriginalHost);
+  record.request_id = headers.get(HeaderId::kXRequestId);
+  record.user_agent = headers.get(HeaderId::kUserAgent);
+  record.x_forwarded_for = headers.get(HeaderId::kXForwardedFor);
+  record.trace_id = headers.get(HeaderId::kXB3TraceId);
+  if (route_) record.route_name = route_->name;
+  record.upstream_cluster = cluster_name_;
+  record.upstream_host = upstream_.endpoint_address();
+  record.upstream_local_address = upstream_.local_address();
+  record.upstream_service_time = service_time_;
+  record.upstream_failure = upstream_failure_;
+  record.details = details_;
+  record.protocol = http::protocol_name(request_.version);
+  return record;
+}
+
+// A tunnel's log texts, copied into one block so that the arena can go.
+std::unique_ptr<Exchange::TunnelRecord> Exchange::compact_texts() {
+  auto result = std::make_unique<TunnelRecord>();
+  result->record = make_record();
+  LogRecord& record = result->record;
+  std::string_view* const texts[] = {&record.method, &record.path, &record.original_path, &record.authority,
+                                     &record.original_host, &record.request_id, &record.user_agent,
+                                     &record.x_forwarded_for, &record.trace_id, &record.upstream_host,
+                                     &record.upstream_local_address, &record.upstream_service_time,
+                                     &record.upstream_failure};
+  size_t size = 0;
+  for (const std::string_view* text : texts) size += text->size();
+  result->storage = std::make_unique<char[]>(size);
+  char* out = result->storage.get();
+  for (std::string_view* text : texts) {
+    std::memcpy(out, text->data(), text->size());
+    *text = {out, text->size()};
+    out += text->size();
+  }
+  // The names of route and cluster belong to the snapshot, which is pinned.
+  return result;
+}
+
+// Statistics and the access log. The last look at heads and filters' fields.
+void Exchange::record() {
+  const uint64_t duration_us = (loop().now_ns() - start_ns_) / 1000;
+  WorkerStats& stats = worker_.stats();
+  const int logged_status = head_sent_ ? status_ : 0;
+  if (route_) {
+    ResponseStats& route = stats.route(route_->name);
+    route.record(logged_status, duration_us);
+    route.bytes_received += bytes_received_;
+    route.bytes_sent += bytes_sent_;
+  }
+  if (!cluster_name_.empty() && upstream_.started()) {
+    ClusterStats& cluster = stats.cluster(cluster_name_);
+    const uint64_t until = upstream_ns_ ? upstream_ns_ : loop().now_ns();
+    cluster.record(upstream_ns_ ? status_ : 0, (until - start_ns_) / 1000);
+    cluster.bytes_received += bytes_received_;
+    cluster.bytes_sent += bytes_sent_;
+    cluster.retries += upstream_.retries();
+    cluster.connect_failures += flags_.has(ResponseFlag::kUpstreamConnectFailure);
+    cluster.resets += flags_.has(ResponseFlag::kUpstreamReset) || flags_.has(ResponseFlag::kUpstreamClosed);
+    cluster.timeouts += flags_.has(ResponseFlag::kUpstreamTimeout);
+    cluster.overflows += flags_.has(ResponseFlag::kUpstreamOverflow);
+    cluster.no_healthy += flags_.has(ResponseFlag::kNoHealthyUpstream);
+  }
+  AccessLog::Producer* log = worker_.access_log();
+  if (!log) return;
+
+  LogRecord record = tunnel_ ? tunnel_->record : make_record();
+  record.details = details_;
+  const http::ConnectionInfo& connection = downstream_->connection();
+  char local[net::Address::kMaxIpText], remote[net::Address::kMaxIpText];
+  record.local_address = {local, connection.local.format(local)};
+  record.remote_address = {remote, connection.peer.format(remote)};
+  record.sni = connection.sni;
+  record.status = logged_status;
+  record.flags = flags_;
+  record.bytes_received = bytes_received_;
+  record.bytes_sent = bytes_sent_;
+  record.duration_ms = duration_us / 1000;
+  record.start_time_us = start_wall_us_;
+  LogRecord::Field fields[32];
+  for (const LogField* field = log_fields_; field && record.field_count < std::size(fields); field = field->next) {
+    fields[record.field_count++] = {field->name, field->value};
+  }
+  record.fields = fields;
+  if (!tunnel_) {
+    record.request_headers = &request_.headers;
+    record.response_headers = response_ ? &response_->headers : nullptr;
+  }
+  log->append(record);
+}
+
+}  // namespace sluice::proxy

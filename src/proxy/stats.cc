@@ -1,0 +1,209 @@
+#include "proxy/stats.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace sluice::proxy {
+
+void Histogram::record(uint64_t us) {
+  const double ms = static_cast<double>(us) / 1000;
+  const auto bucket = std::lower_bound(kLatencyBucketsMs.begin(), kLatencyBucketsMs.end(), ms);
+  ++counts[static_cast<size_t>(bucket - kLatencyBucketsMs.begin())];
+  sum_us += us;
+}
+
+void Histogram::merge(const Histogram& other) {
+  for (size_t i = 0; i < counts.size(); ++i) counts[i] += other.counts[i];
+  sum_us += other.sum_us;
+}
+
+void ResponseStats::record(int status, uint64_t us) {
+  ++by_class[static_cast<size_t>(std::clamp(status / 100, 0, 5))];
+  latency.record(us);
+}
+
+void ResponseStats::merge(const ResponseStats& other) {
+  for (size_t i = 0; i < by_class.size(); ++i) by_class[i] += other.by_class[i];
+  latency.merge(other.latency);
+  bytes_received += other.bytes_received;
+  bytes_sent += other.bytes_sent;
+}
+
+void ClusterStats::merge(const ClusterStats& other) {
+  ResponseStats::merge(other);
+  retries += other.retries;
+  connect_failures += other.connect_failures;
+  resets += other.resets;
+  timeouts += other.timeouts;
+  overflows += other.overflows;
+  no_healthy += other.no_healthy;
+}
+
+void ListenerStats::merge(const ListenerStats& other) {
+  connections_total += other.connections_total;
+  connections_active += other.connections_active;
+  connections_refused += other.connections_refused;
+  requests_http1 += other.requests_http1;
+  requests_http2 += other.requests_http2;
+  refused_requests += other.refused_requests;
+  tls_handshakes += other.tls_handshakes;
+  tls_failures += other.tls_failures;
+}
+
+namespace {
+
+template <typename Map>
+auto& entry_of(Map& map, std::string_view name) {
+  auto found = map.find(name);
+  if (found != map.end()) return found->second;
+  if (map.size() >= WorkerStats::kMaxNames) name = "other";
+  return map[std::string(name)];
+}
+
+std::string escape_label(std::string_view text) {
+  std::string out;
+  for (char c : text) {
+    if (c == '\\' || c == '"') out += '\\';
+    if (c == '\n') {
+      out += "\\n";
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+class Writer {
+ public:
+  void family(std::string_view name, std::string_view type, std::string_view help) {
+    out_.append("# HELP ").append(name).append(" ").append(help).append("\n# TYPE ").append(name).append(" ");
+    out_.append(type).append("\n");
+  }
+  template <typename Number>
+  void sample(std::string_view name, const std::string& labels, Number value) {
+    out_.append(name);
+    if (!labels.empty()) out_.append("{").append(labels).append("}");
+    out_.append(" ").append(std::to_string(value)).append("\n");
+  }
+  void histogram(std::string_view name, const std::string& labels, const Histogram& histogram) {
+    uint64_t total = 0;
+    const std::string prefix = labels.empty() ? "" : labels + ",";
+    const std::string bucket = std::string(name) + "_bucket";
+    for (size_t i = 0; i < kLatencyBucketsMs.size(); ++i) {
+      total += histogram.counts[i];
+      char bound[32];
+      std::snprintf(bound, sizeof(bound), "%g", kLatencyBucketsMs[i] / 1000);
+      sample(bucket, prefix + "le=\"" + bound + "\"", total);
+    }
+    total += histogram.counts.back();
+    sample(bucket, prefix + "le=\"+Inf\"", total);
+    char sum[48];
+    std::snprintf(sum, sizeof(sum), "%.6f", static_cast<double>(histogram.sum_us) / 1e6);
+    out_.append(name).append("_sum");
+    if (!labels.empty()) out_.append("{").append(labels).append("}");
+    out_.append(" ").append(sum).append("\n");
+    sample(std::string(name) + "_count", labels, total);
+  }
+  std::string take() { return std::move(out_); }
+
+ private:
+  std::string out_;
+};
+
+constexpr const char* kClassNames[] = {"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
+
+template <typename Map, typename Value>
+void per_name(Writer& writer, const Map& map, std::string_view label, std::string_view name, Value value) {
+  for (const auto& [key, stats] : map) {
+    writer.sample(name, std::string(label) + "=\"" + escape_label(key) + "\"", value(stats));
+  }
+}
+
+template <typename Map>
+void response_families(Writer& writer, const Map& map, const std::string& label, const std::string& prefix) {
+  writer.family(prefix + "_requests_total", "counter", "Completed requests by response class (none: no response).");
+  for (const auto& [name, stats] : map) {
+    for (size_t i = 0; i < stats.by_class.size(); ++i) {
+      if (!stats.by_class[i]) continue;
+      writer.sample(prefix + "_requests_total",
+                    label + "=\"" + escape_label(name) + "\",response_code_class=\"" + kClassNames[i] + "\"",
+                    stats.by_class[i]);
+    }
+  }
+  writer.family(prefix + "_request_duration_seconds", "histogram", "Time from request to end of response.");
+  for (const auto& [name, stats] : map) {
+    writer.histogram(prefix + "_request_duration_seconds", label + "=\"" + escape_label(name) + "\"", stats.latency);
+  }
+  writer.family(prefix + "_received_bytes_total", "counter", "Request body bytes.");
+  per_name(writer, map, label, prefix + "_received_bytes_total", [](const auto& s) { return s.bytes_received; });
+  writer.family(prefix + "_sent_bytes_total", "counter", "Response body bytes.");
+  per_name(writer, map, label, prefix + "_sent_bytes_total", [](const auto& s) { return s.bytes_sent; });
+}
+
+}  // namespace
+
+ResponseStats& WorkerStats::route(std::string_view name) { return entry_of(routes, name); }
+ClusterStats& WorkerStats::cluster(std::string_view name) { return entry_of(clusters, name); }
+
+void WorkerStats::merge(const WorkerStats& other) {
+  http.merge(other.http);
+  https.merge(other.https);
+  active_exchanges += other.active_exchanges;
+  access_log_dropped += other.access_log_dropped;
+  block_bytes_in_use += other.block_bytes_in_use;
+  block_bytes_free += other.block_bytes_free;
+  for (const auto& [name, stats] : other.routes) route(name).merge(stats);
+  for (const auto& [name, stats] : other.clusters) cluster(name).merge(stats);
+}
+
+std::string to_prometheus(const WorkerStats& total) {
+  Writer writer;
+  const std::pair<const char*, const ListenerStats*> listeners[] = {{"http", &total.http}, {"https", &total.https}};
+  const auto listener = [&](const char* name, const char* type, const char* help, auto value) {
+    writer.family(name, type, help);
+    for (const auto& [label, stats] : listeners) writer.sample(name, std::string("listener=\"") + label + "\"", value(*stats));
+  };
+  listener("sluice_listener_connections_total", "counter", "Accepted connections.",
+           [](const ListenerStats& s) { return s.connections_total; });
+  listener("sluice_listener_connections_active", "gauge", "Open connections.",
+           [](const ListenerStats& s) { return s.connections_active; });
+  listener("sluice_listener_connections_refused_total", "counter", "Connections closed because a limit was reached.",
+           [](const ListenerStats& s) { return s.connections_refused; });
+  listener("sluice_listener_http1_requests_total", "counter", "HTTP/1 requests.",
+           [](const ListenerStats& s) { return s.requests_http1; });
+  listener("sluice_listener_http2_requests_total", "counter", "HTTP/2 requests.",
+           [](const ListenerStats& s) { return s.requests_http2; });
+  listener("sluice_listener_refused_requests_total", "counter", "Requests refused by the codec.",
+           [](const ListenerStats& s) { return s.refused_requests; });
+  listener("sluice_listener_tls_handshakes_total", "counter", "Completed TLS handshakes.",
+           [](const ListenerStats& s) { return s.tls_handshakes; });
+  listener("sluice_listener_tls_failures_total", "counter", "Failed TLS handshakes.",
+           [](const ListenerStats& s) { return s.tls_failures; });
+  writer.family("sluice_exchanges_active", "gauge", "Requests under way.");
+  writer.sample("sluice_exchanges_active", "", total.active_exchanges);
+  writer.family("sluice_access_log_dropped_total", "counter", "Access-log lines dropped because the sink was too slow.");
+  writer.sample("sluice_access_log_dropped_total", "", total.access_log_dropped);
+  writer.family("sluice_buffer_bytes", "gauge", "Bytes of I/O blocks.");
+  writer.sample("sluice_buffer_bytes", "state=\"in_use\"", total.block_bytes_in_use);
+  writer.sample("sluice_buffer_bytes", "state=\"free\"", total.block_bytes_free);
+
+  response_families(writer, total.routes, "route", "sluice_route");
+  response_families(writer, total.clusters, "cluster", "sluice_cluster");
+  const auto cluster = [&](const char* name, const char* help, auto value) {
+    writer.family(name, "counter", help);
+    per_name(writer, total.clusters, "cluster", name, value);
+  };
+  cluster("sluice_cluster_retries_total", "Retried requests.", [](const ClusterStats& s) { return s.retries; });
+  cluster("sluice_cluster_connect_failures_total", "Failed connection attempts of requests.",
+          [](const ClusterStats& s) { return s.connect_failures; });
+  cluster("sluice_cluster_resets_total", "Requests whose upstream stream broke.",
+          [](const ClusterStats& s) { return s.resets; });
+  cluster("sluice_cluster_timeouts_total", "Requests that timed out.", [](const ClusterStats& s) { return s.timeouts; });
+  cluster("sluice_cluster_overflows_total", "Requests refused by circuit breaking.",
+          [](const ClusterStats& s) { return s.overflows; });
+  cluster("sluice_cluster_no_healthy_endpoint_total", "Requests without a healthy endpoint.",
+          [](const ClusterStats& s) { return s.no_healthy; });
+  return writer.take();
+}
+
+}  // namespace sluice::proxy

@@ -1,0 +1,82 @@
+#pragma once
+// Counters of one worker. Plain integers: only the worker touches them; readers ask the worker for a copy through its
+// mailbox (Gateway::collect).
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/string_map.h"
+
+namespace sluice::proxy {
+
+// Upper bounds of the latency buckets in milliseconds; one more bucket counts everything above.
+inline constexpr std::array<double, 18> kLatencyBucketsMs = {0.5,  1,    2.5,  5,     10,    25,    50,     100,    250,
+                                                             500,  1000, 2500, 5000,  10000, 30000, 60000, 300000, 1800000};
+
+struct Histogram {
+  std::array<uint64_t, kLatencyBucketsMs.size() + 1> counts{};
+  uint64_t sum_us = 0;
+
+  void record(uint64_t us);
+  void merge(const Histogram& other);
+};
+
+// Responses by class: index 0 is "no response" (cancelled), 1..5 the hundreds.
+struct ResponseStats {
+  std::array<uint64_t, 6> by_class{};
+  Histogram latency;  // of the whole exchange, or of the upstream part for clusters
+  uint64_t bytes_received = 0;
+  uint64_t bytes_sent = 0;
+
+  void record(int status, uint64_t us);
+  void merge(const ResponseStats& other);
+};
+
+struct ClusterStats : ResponseStats {
+  uint64_t retries = 0;
+  uint64_t connect_failures = 0;
+  uint64_t resets = 0;
+  uint64_t timeouts = 0;
+  uint64_t overflows = 0;
+  uint64_t no_healthy = 0;
+
+  void merge(const ClusterStats& other);
+};
+
+struct ListenerStats {
+  uint64_t connections_total = 0;
+  int64_t connections_active = 0;
+  uint64_t connections_refused = 0;  // over a limit
+  uint64_t requests_http1 = 0;
+  uint64_t requests_http2 = 0;
+  uint64_t refused_requests = 0;     // malformed, too large, too slow
+  uint64_t tls_handshakes = 0;
+  uint64_t tls_failures = 0;
+
+  void merge(const ListenerStats& other);
+};
+
+struct WorkerStats {
+  ListenerStats http;
+  ListenerStats https;
+  int64_t active_exchanges = 0;
+  uint64_t access_log_dropped = 0;
+  uint64_t block_bytes_in_use = 0;
+  uint64_t block_bytes_free = 0;
+  StringMap<ResponseStats> routes;    // by route name
+  StringMap<ClusterStats> clusters;   // by cluster name
+
+  // Bounded: names beyond this share the entry "other".
+  static constexpr size_t kMaxNames = 50'000;
+  ResponseStats& route(std::string_view name);
+  ClusterStats& cluster(std::string_view name);
+  void merge(const WorkerStats& other);
+};
+
+// Prometheus text exposition format 0.0.4.
+std::string to_prometheus(const WorkerStats& total);
+
+}  // namespace sluice::proxy

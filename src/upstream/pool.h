@@ -1,0 +1,102 @@
+#pragma once
+// Pool: a worker's connections to one endpoint. HTTP/1: idle connections are kept last in, first out; HTTP/2: streams go
+// to the first connection with room, and another connection is opened when all are full.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "event/loop.h"
+#include "http/stream.h"
+#include "upstream/connector.h"
+#include "upstream/endpoint.h"
+
+namespace sluice::http {
+class Http1ClientConnection;
+}
+
+namespace sluice::upstream {
+
+class ClusterState;
+
+// A request that wants a stream. Embedded in its owner.
+class StreamWaiter {
+ public:
+  // The handler the stream is opened with.
+  virtual http::ClientHandler& stream_handler() = 0;
+  virtual void on_stream_ready(http::ClientStream& stream) = 0;
+  virtual void on_stream_failed(http::StreamError error, std::string_view detail) = 0;
+
+ protected:
+  ~StreamWaiter() = default;
+
+ private:
+  friend class Pool;
+  StreamWaiter* previous_ = nullptr;
+  StreamWaiter* next_ = nullptr;
+  Pool* pool_ = nullptr;
+};
+
+// What a request tells the pool about itself.
+struct StreamNeeds {
+  bool replayable = true;   // false: the request must not be sent twice, so a kept connection is checked first
+  std::string_view sni;     // for UpstreamTls without a fixed name
+  std::string proxy_header; // PROXY protocol header; such connections are not shared
+  bool fresh_connection = false;  // after a closing race: no kept connection
+};
+
+class Pool final : public Connector::Owner, public http::ClientConnection::Observer {
+ public:
+  Pool(event::Loop& loop, ClusterState& cluster, EndpointState& endpoint);
+  ~Pool();
+
+  // Returns an open stream, or null: then the waiter is told later. The caller has checked the request limits.
+  http::ClientStream* acquire(StreamWaiter& waiter, const StreamNeeds& needs);
+  // Forgets a waiter that has not been told yet.
+  void cancel(StreamWaiter& waiter);
+
+  // Closes idle connections and lets none be reused; the pool dies with its cluster state.
+  void drain();
+  bool idle() const { return connections_ == 0 && connectors_.empty() && !first_waiter_; }
+  uint32_t connections() const { return connections_; }
+
+ private:
+  struct IdleConnection {
+    http::Http1ClientConnection* connection;
+    uint64_t since_ms;
+  };
+
+  void on_connected(Connector& connector, net::Stream stream) override;
+  void on_connect_failed(Connector& connector, http::StreamError error, std::string detail) override;
+  void on_available(http::ClientConnection& connection) override;
+  void on_draining(http::ClientConnection& connection) override;
+  void on_closed(http::ClientConnection& connection) override;
+  void on_idle_timer();
+
+  http::ClientStream* open_on_existing(http::ClientHandler& handler, const StreamNeeds& needs);
+  void connect(const StreamNeeds& needs);
+  void serve_waiters(http::ClientConnection& connection);
+  StreamWaiter* pop_waiter();
+  void forget_connector(Connector& connector);
+  bool over_request_limit(const http::ClientConnection& connection) const;
+  void arm_idle_timer();
+  bool is_http2() const;
+
+  event::Loop& loop_;
+  ClusterState& cluster_;
+  EndpointState& endpoint_;
+  std::vector<IdleConnection> idle_;                   // HTTP/1, oldest first
+  std::vector<http::ClientConnection*> multiplexed_;   // HTTP/2
+  std::vector<Connector*> connectors_;
+  StreamWaiter* first_waiter_ = nullptr;
+  StreamWaiter* last_waiter_ = nullptr;
+  uint32_t waiters_ = 0;
+  uint32_t connections_ = 0;
+  bool draining_ = false;
+  std::shared_ptr<net::TlsSessionCache> sessions_;
+  event::MemberTimer<Pool, &Pool::on_idle_timer> idle_timer_{this};
+};
+
+}  // namespace sluice::upstream
