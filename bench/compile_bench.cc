@@ -1,6 +1,8 @@
 // How long it takes to load many Ingress files and to apply one change, and what they cost in memory.
 //
-//   compile_bench [ingresses] [changes]
+//   compile_bench [ingresses] [changes] [one-host]
+//
+// With "one-host" all Ingresses share one host and differ in their path: the dearest case for a change.
 //
 // Writes the manifests to a temporary directory, loads them as the gateway does, then rewrites single files and measures
 // from reading the file to the finished snapshot. Prints CPU and wall time; one Service and EndpointSlice per 10 Ingresses.
@@ -38,17 +40,22 @@ double cpu_ms() {
 
 size_t heap_bytes() { return mallinfo2().uordblks + mallinfo2().hblkhd; }
 
+bool one_host = false;
+
+std::string host(int i) { return one_host ? "www.example.com" : "app-" + std::to_string(i) + ".example.com"; }
+
 std::string ingress(int i, int version) {
   std::string n = std::to_string(i);
+  std::string base = one_host ? "/app-" + n : "";
   return "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: app-" + n +
-         "\n  namespace: team-" + std::to_string(i % 50) +
+         "\n  namespace: team-" + std::to_string(i / 10 % 50) +
          "\n  labels:\n    app.kubernetes.io/name: app-" + n + "\n    app.kubernetes.io/managed-by: Helm\n" +
          "  annotations:\n    higress.io/timeout: \"" + std::to_string(10 + version) +
          "\"\n    nginx.ingress.kubernetes.io/proxy-next-upstream-tries: \"2\"\n" +
-         "    nginx.ingress.kubernetes.io/upstream-vhost: internal.example.com\nspec:\n  ingressClassName: higress\n  rules:\n  - host: app-" +
-         n + ".example.com\n    http:\n      paths:\n      - path: /api\n        pathType: Prefix\n        backend:\n" +
+         "    nginx.ingress.kubernetes.io/upstream-vhost: internal.example.com\nspec:\n  ingressClassName: higress\n  rules:\n  - host: " + host(i) +
+         "\n    http:\n      paths:\n      - path: " + base + "/api\n        pathType: Prefix\n        backend:\n" +
          "          service:\n            name: svc-" + std::to_string(i / 10) +
-         "\n            port:\n              number: 8080\n      - path: /\n        pathType: Prefix\n        backend:\n" +
+         "\n            port:\n              number: 8080\n      - path: " + base + "/\n        pathType: Prefix\n        backend:\n" +
          "          service:\n            name: svc-" + std::to_string(i / 10) + "\n            port:\n              name: http\n";
 }
 
@@ -72,13 +79,12 @@ void write(const std::string& path, const std::string& text) {
 int main(int argc, char** argv) {
   int ingresses = argc > 1 ? atoi(argv[1]) : 10000;
   int changes = argc > 2 ? atoi(argv[2]) : 1000;
+  one_host = argc > 3 && std::string(argv[3]) == "one-host";
   std::string dir = (std::filesystem::temp_directory_path() / ("compile_bench." + std::to_string(getpid()))).string();
   std::filesystem::create_directory(dir);
   for (int i = 0; i < ingresses; ++i) write(dir + "/ingress-" + std::to_string(i) + ".yaml", ingress(i, 0));
   for (int i = 0; i < ingresses; i += 10) {
-    std::string text;
-    for (int j = i; j < std::min(i + 10, ingresses); ++j) text += service(i / 10, j % 50) + "---\n";
-    write(dir + "/service-" + std::to_string(i / 10) + ".yaml", text);
+    write(dir + "/service-" + std::to_string(i / 10) + ".yaml", service(i / 10, i / 10 % 50));
   }
 
   size_t heap_before = heap_bytes();
@@ -123,13 +129,16 @@ int main(int argc, char** argv) {
   constexpr int kLookups = 1'000'000;
   start = Clock::now();
   size_t found = 0;
-  std::vector<std::string> hosts;
-  for (int i = 0; i < 1000; ++i) hosts.push_back("app-" + std::to_string(i * 7 % ingresses) + ".example.com:8080");
+  std::vector<std::string> hosts, targets;
+  for (int i = 0; i < 1000; ++i) {
+    hosts.push_back(host(i * 7 % ingresses) + ":8080");
+    targets.push_back((one_host ? "/app-" + std::to_string(i * 7 % ingresses) : "") + "/api/v1/items?limit=10");
+  }
   for (int i = 0; i < kLookups; ++i) {
     config::RequestKey key;
     key.authority = hosts[static_cast<size_t>(i) % hosts.size()];
     key.method = "GET";
-    config::set_target(key, "/api/v1/items?limit=10");
+    config::set_target(key, targets[static_cast<size_t>(i) % targets.size()]);
     found += config::match(*snapshot, key).route != nullptr;
   }
   printf("routing: %.0f ns per request (%zu found)\n", ms_since(start) * 1e6 / kLookups, found);

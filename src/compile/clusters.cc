@@ -102,7 +102,7 @@ bool ClusterTable::split_host(const std::string& host, std::string* ns, std::str
 ClusterTable::Source ClusterTable::find(const std::string& host) const {
   Source out;
   if (auto at = registries_.find(host); at != registries_.end()) {
-    out.registry = at->second;
+    out.registry = at->second.get();
     return out;
   }
   std::string ns, service;
@@ -205,21 +205,21 @@ void ClusterTable::on_slice(const resource::Change& change) {
 }
 
 void ClusterTable::on_bridge(const resource::Change& change) {
-  std::unordered_map<std::string, const resource::Registry*> old = std::move(registries_);
+  Registries old = std::move(registries_);
   std::unordered_map<std::string, uint32_t> old_slots = std::move(registry_slots_);
-  auto old_bridge = std::move(bridge_);
-  bridge_ = std::static_pointer_cast<const resource::McpBridge>(change.after);
   registries_.clear();
   registry_slots_.clear();
-  if (bridge_) {
-    for (const resource::Registry& registry : bridge_->registries) {
-      std::string host = registry.host();
-      registries_[host] = &registry;
-      ClusterKey key{host, registry.port, {}};
-      registry_slots_[key.name()] = acquire(key);
-      mark_host(host, false);
-      old.erase(host);
+  if (auto bridge = std::static_pointer_cast<const resource::McpBridge>(change.after)) {
+    for (const resource::Registry& registry : bridge->registries) registries_[registry.host()] = {bridge, &registry};
+    for (const std::string& host : bridge->refused) {
+      if (auto last_good = old.find(host); last_good != old.end()) registries_.emplace(host, last_good->second);
     }
+  }
+  // Clusters that stay are acquired before they are released, so that they keep their slots.
+  for (const auto& [host, registry] : registries_) {
+    ClusterKey key{host, registry->port, {}};
+    registry_slots_[key.name()] = acquire(key);
+    mark_host(host, false);
   }
   for (const auto& [host, registry] : old) mark_host(host, false);
   for (const auto& [name, slot] : old_slots) release(slot);

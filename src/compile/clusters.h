@@ -94,7 +94,6 @@ class ClusterTable {
   void forget_dependencies(State& state);
   void on_slice(const resource::Change& change);
   void on_bridge(const resource::Change& change);
-  void set_registries(const resource::McpBridge* bridge);
 
   void build(State& state);
   bool build_from_service(State& state, const resource::Service& service, config::Cluster& cluster);
@@ -124,8 +123,8 @@ class ClusterTable {
   std::unordered_map<std::string, std::map<Age, std::shared_ptr<const ServiceOptions>>> offers_;
   // "ns/service" → slices by name
   std::unordered_map<std::string, std::map<std::string, std::shared_ptr<const resource::EndpointSlice>>> slices_;
-  std::shared_ptr<const resource::McpBridge> bridge_;
-  std::unordered_map<std::string, const resource::Registry*> registries_;  // by host
+  using Registries = std::unordered_map<std::string, std::shared_ptr<const resource::Registry>>;
+  Registries registries_;  // by host; each holds the McpBridge it is part of
   std::unordered_map<std::string, uint32_t> registry_slots_;               // by cluster name
   std::unordered_map<std::string, std::vector<net::Address>> resolved_;
   std::unordered_map<std::string, std::unordered_set<net::Address, HashAddress>> unhealthy_;  // by cluster name

@@ -184,6 +184,7 @@ bool ClusterTable::build_tls(State& state, config::Cluster& cluster, const std::
   config.alpn = {cluster.protocol == config::UpstreamProtocol::kHttp2 ? "h2" : "http/1.1"};
   std::string problem;
   resource::Diagnostic diagnostic;
+  const std::string secret_name = options ? options->client_secret.to_string() : std::string();
   if (options && !options->client_secret.empty()) {
     const SecretRef& ref = options->client_secret;
     state.secrets.push_back(ref.to_string());
@@ -209,12 +210,13 @@ bool ClusterTable::build_tls(State& state, config::Cluster& cluster, const std::
       tls->context = *context;
       tls->sni = config.sni;
       cluster.tls = state.last_tls = std::move(tls);
+      state.last_tls_secret = secret_name;
       return true;
     }
     problem = context.error().message;
   }
   diagnostic.message = problem + " (cluster " + state.name + ")";
-  if (state.last_tls) {
+  if (state.last_tls && state.last_tls_secret == secret_name) {
     diagnostic.message += "; the last good certificate stays in use";
     cluster.tls = state.last_tls;
   } else {

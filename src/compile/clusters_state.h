@@ -17,7 +17,8 @@ struct ClusterTable::State {
   // Where the endpoints come from; set by build().
   std::string endpoints_host;  // host whose Service gives them
   std::vector<std::string> hosts, dns_names, secrets;  // what it depends on
-  std::shared_ptr<const config::UpstreamTls> last_tls;  // of the last build that worked
+  std::shared_ptr<const config::UpstreamTls> last_tls;  // of the last build that worked …
+  std::string last_tls_secret;                          // … and the Secret it was made with
   std::string problem;
   resource::Diagnostics diagnostics;
 };

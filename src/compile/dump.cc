@@ -7,7 +7,23 @@
 
 namespace sluice::compile {
 
-using namespace config;  // NOLINT: this file is about nothing else
+using config::Cluster;
+using config::Destination;
+using config::Endpoint;
+using config::FilterChain;
+using config::Globals;
+using config::HashPolicy;
+using config::LoadBalancing;
+using config::PathMatch;
+using config::PersistentMap;
+using config::Redirect;
+using config::RetryPolicy;
+using config::Route;
+using config::Snapshot;
+using config::TlsHost;
+using config::UpstreamProtocol;
+using config::ValueMatch;
+using config::VirtualHost;
 
 namespace {
 

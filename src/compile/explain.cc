@@ -7,7 +7,19 @@
 
 namespace sluice::compile {
 
-using namespace config;  // NOLINT: this file is about nothing else
+using config::Cluster;
+using config::Destination;
+using config::Endpoint;
+using config::Match;
+using config::MatchTrace;
+using config::Redirect;
+using config::RequestKey;
+using config::Route;
+using config::Snapshot;
+using config::TlsHost;
+using config::match;
+using config::match_tls;
+using config::set_target;
 
 namespace {
 

@@ -58,7 +58,7 @@ ConfigNode header_control(const HeaderControl& control) {
   std::erase_if(remove, [](const std::string& name) { return name == "host"; });
   if (!remove.empty()) out.set("remove", text_list(remove));
   ConfigNode update = edits(control.update), add = edits(control.add);
-  if (!update.items().empty()) out.set("set", std::move(update));
+  if (!update.items().empty()) out.set("update", std::move(update));
   if (!add.items().empty()) out.set("add", std::move(add));
   return out;
 }

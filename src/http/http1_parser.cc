@@ -235,13 +235,13 @@ std::string_view parse_request_line(char*& p, char* end, RequestHead& head, Fram
   head.version = p[7] == '1' ? Protocol::kHttp11 : Protocol::kHttp10;
   p += 10;
 
-  if (target.front() == '/') {
-    head.path = target;
-    return {};
-  }
   if (head.method == Method::kConnect) {
     head.authority = target;
     if (!is_authority(target) || target.find(':') == std::string_view::npos) return "malformed CONNECT target";
+    return {};
+  }
+  if (target.front() == '/') {
+    head.path = target;
     return {};
   }
   if (target == "*") {

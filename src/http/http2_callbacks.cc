@@ -48,6 +48,9 @@ struct Http2FrameBuffer {
 
 namespace {
 
+// Heads we send are bounded by whoever received them first; this only stops what is absurd.
+constexpr size_t kMaxSentHeaderBlock = 1 << 20;
+
 std::string_view view(nghttp2_rcbuf* buffer) {
   const nghttp2_vec bytes = nghttp2_rcbuf_get_buf(buffer);
   return {reinterpret_cast<const char*>(bytes.base), bytes.len};
@@ -89,6 +92,11 @@ struct Http2Callbacks {
     nghttp2_session_callbacks_set_on_frame_send_callback(
         callbacks,
         [](nghttp2_session*, const nghttp2_frame* frame, void* user) { return self(user).on_frame_sent(*frame); });
+    nghttp2_session_callbacks_set_on_frame_not_send_callback(
+        callbacks, [](nghttp2_session*, const nghttp2_frame* frame, int, void* user) {
+          self(user).on_frame_not_sent(*frame);
+          return 0;
+        });
     nghttp2_session_callbacks_set_send_data_callback(
         callbacks, [](nghttp2_session*, nghttp2_frame*, const uint8_t* head, size_t length, nghttp2_data_source* source,
                       void* user) { return self(user).send_data_frame(*static_cast<Http2Stream*>(source->ptr), head, length); });
@@ -108,6 +116,7 @@ bool Http2Session::make_nghttp2_session() {
   nghttp2_option_set_no_auto_window_update(option, 1);
   nghttp2_option_set_no_closed_streams(option, 1);
   nghttp2_option_set_max_deflate_dynamic_table_size(option, settings_.encoder_table_bytes);
+  nghttp2_option_set_max_send_header_block_length(option, kMaxSentHeaderBlock);
   nghttp2_option_set_max_outbound_ack(option, settings_.max_queued_frames);
   nghttp2_option_set_max_continuations(option, settings_.max_continuations);
   // FloodGuard counts resets, with a budget that follows the use of the connection.
@@ -151,6 +160,7 @@ int Http2Session::submit_settings() {
 }
 
 int Http2Session::on_begin_headers(const nghttp2_frame& frame) {
+  if (frame.hd.type != NGHTTP2_HEADERS) return 0;
   Http2Stream* stream;
   if (frame.headers.cat == NGHTTP2_HCAT_REQUEST) {
     stream = accept_stream();
@@ -266,6 +276,10 @@ int Http2Session::on_frame_sent(const nghttp2_frame& frame) {
       stream->on_end_sent();
       return 0;
     }
+    case NGHTTP2_GOAWAY:
+      // Its answer says that the peer has seen the notice. (nghttp2 would send a PING submitted with it first.)
+      if (drain_ == Drain::kNoticed) nghttp2_submit_ping(ng_, NGHTTP2_FLAG_NONE, nullptr);
+      return 0;
     case NGHTTP2_RST_STREAM: {
       // A reset that nghttp2 thought of: the peer broke a rule on that stream.
       Http2Stream* stream = find(frame.hd.stream_id);
@@ -279,6 +293,12 @@ int Http2Session::on_frame_sent(const nghttp2_frame& frame) {
     default:
       return 0;
   }
+}
+
+// A head that cannot be sent (too large) must not leave its stream waiting for ever.
+void Http2Session::on_frame_not_sent(const nghttp2_frame& frame) {
+  if (frame.hd.type != NGHTTP2_HEADERS) return;
+  nghttp2_submit_rst_stream(ng_, NGHTTP2_FLAG_NONE, frame.hd.stream_id, NGHTTP2_INTERNAL_ERROR);
 }
 
 void Http2Session::on_stream_close(int32_t stream_id, uint32_t error) {

@@ -19,7 +19,7 @@ class Http2ClientConnection::Exchange final : public Http2Stream, public ClientS
     if (head_sent_ || abandoned_ || closed_) return;
     head_sent_ = true;
     tunnel_ = !head.upgrade.empty() || head.method == Method::kConnect;
-    if (end) out_end_ = true;
+    if (end && !tunnel_) out_end_ = true;  // the head of a tunnel never ends it
     const Http2FieldList list = Http2FieldList::request(head);
     const nghttp2_data_provider body = body_source();
     const int32_t id = nghttp2_submit_request(connection_.ng_, nullptr, list.data(), list.size(),
@@ -38,10 +38,11 @@ class Http2ClientConnection::Exchange final : public Http2Stream, public ClientS
 
   void detach() override {
     if (abandoned_) return;
-    if (!closed_) return reset_stream(in_end_ ? StreamError::kNoError : StreamError::kCancelled);
+    const bool complete = in_end_ && out_end_sent_;  // nghttp2 closes it, if it has not yet
+    if (!closed_ && !complete) return reset_stream(in_end_ ? StreamError::kNoError : StreamError::kCancelled);
     abandoned_ = true;
     forget_handler();
-    connection_.mark(*this);
+    if (closed_) connection_.mark(*this);
   }
 
   bool certainly_unprocessed() const override { return unprocessed(); }

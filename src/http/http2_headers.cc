@@ -32,13 +32,15 @@ nghttp2_nv make_nv(std::string_view name, std::string_view value, uint8_t flags)
 HeadError Http2HeadReader::count(std::string_view name, std::string_view value) {
   bytes_ += name.size() + value.size() + 32;
   ++count_;
-  if (bytes_ > uint64_t{settings_.max_header_list_bytes} * 4 || count_ > settings_.max_header_count * 16) {
+  if (bytes_ > uint64_t{settings_->max_header_list_bytes} * 4 || count_ > settings_->max_header_count * 16) {
     return HeadError::kHostile;
   }
   // Pseudo-header fields and split cookies are not what the field limit is about.
   const bool counted = name[0] != ':' && name != "cookie";
   if (!counted) --count_;
-  if (bytes_ > settings_.max_header_list_bytes || count_ > settings_.max_header_count) too_large_ = true;
+  if (bytes_ > settings_->max_header_list_bytes || count_ > settings_->max_header_count || name.size() > 0xffff) {
+    too_large_ = true;
+  }
   return too_large_ ? HeadError::kTooLarge : HeadError::kNone;
 }
 

@@ -24,7 +24,7 @@ enum class HeadError : uint8_t {
 // leaves open is checked here.
 class Http2HeadReader {
  public:
-  explicit Http2HeadReader(const Http2Settings& settings) : settings_(settings) {}
+  explicit Http2HeadReader(const Http2Settings& settings) : settings_(&settings) {}
 
   // kTooLarge: the field was dropped, and all that follow are.
   HeadError add_request_field(RequestHead& head, std::string_view name, std::string_view value);
@@ -38,23 +38,12 @@ class Http2HeadReader {
   bool too_large() const { return too_large_; }
   bool extended_connect() const { return !protocol_.empty(); }
   // Ready for the next block.
-  void reset() { *this = Http2HeadReader(settings_); }
-  Http2HeadReader(const Http2HeadReader&) = default;
-  Http2HeadReader& operator=(const Http2HeadReader& other) {
-    bytes_ = other.bytes_;
-    count_ = other.count_;
-    cookies_ = other.cookies_;
-    cookie_bytes_ = other.cookie_bytes_;
-    too_large_ = other.too_large_;
-    protocol_ = other.protocol_;
-    host_ = other.host_;
-    return *this;
-  }
+  void reset() { *this = Http2HeadReader(*settings_); }
 
  private:
   HeadError count(std::string_view name, std::string_view value);
 
-  const Http2Settings& settings_;
+  const Http2Settings* settings_;
   uint64_t bytes_ = 0;
   uint32_t count_ = 0;
   uint32_t cookies_ = 0;

@@ -180,6 +180,9 @@ int Http2Session::on_frame_header(const nghttp2_frame_hd& head) {
       return charge(FloodGuard::kPriority);
     case NGHTTP2_WINDOW_UPDATE:
       return charge(FloodGuard::kWindowUpdate);
+    case NGHTTP2_PUSH_PROMISE:
+      // Our first SETTINGS forbid it, and they go before any request that could be answered with a push.
+      return violate(NGHTTP2_PROTOCOL_ERROR, "PUSH_PROMISE");
     case NGHTTP2_RST_STREAM:
       return closed ? charge(FloodGuard::kUnknown) : 0;
     default:

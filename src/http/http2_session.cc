@@ -271,9 +271,7 @@ void Http2Session::begin_drain() {
     return;
   }
   drain_ = Drain::kNoticed;
-  static constexpr uint8_t kPingData[8] = {'d', 'r', 'a', 'i', 'n', 0, 0, 0};
-  nghttp2_submit_shutdown_notice(ng_);
-  nghttp2_submit_ping(ng_, NGHTTP2_FLAG_NONE, kPingData);
+  nghttp2_submit_shutdown_notice(ng_);  // a PING follows: on_frame_sent()
   arm(Wait::kDrain, std::max(settings_.drain_notice_ms, 1u));
   schedule_write();
 }

@@ -146,6 +146,7 @@ class Http2Session : public event::IoHandler {
   int on_frame(const nghttp2_frame& frame);
   int on_data_chunk(uint8_t flags, int32_t stream_id, const char* data, size_t size);
   int on_frame_sent(const nghttp2_frame& frame);
+  void on_frame_not_sent(const nghttp2_frame& frame);
   void on_stream_close(int32_t stream_id, uint32_t error);
   int send_data_frame(Http2Stream& stream, const uint8_t* frame_head, size_t length);
   Http2Stream* find(int32_t stream_id) const {

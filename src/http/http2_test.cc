@@ -513,6 +513,7 @@ TEST(Http2, ClientActsInsideCallbacks) {
 
   auto z = c.client.request("GET", "/");
   z->response_hook = [&](ClientExchange&) { c.client.connection->close_now(); };
+  z->end_hook = [](ClientExchange& z) { z.detach(); };
   pump(c.loop);
   EXPECT_EQ(z->resets + z->ended, 1);
   EXPECT_TRUE(c.client.closed);
@@ -580,67 +581,171 @@ TEST(Http2, IdleClientIsClosedWithoutNotice) {
 }
 
 TEST(Http2, KeepaliveFindsADeadServer) {
-  event::Loop loop;
-  SocketPair pair;
-  TestClient client(loop);
-  client.settings.keepalive_interval_ms = 30;
-  client.settings.keepalive_timeout_ms = 40;
-  client.start(pair.fd[1]);
-  RawPeer peer(loop, pair.fd[0]);
-  peer.send(RawPeer::frame(NGHTTP2_SETTINGS, 0, 0, ""));
-  peer.read();
-  auto x = client.request("GET", "/");
-  pump_ms(loop, 60);
-  peer.read();
-  ASSERT_TRUE(peer.in.size() > 0 || peer.frames.size() > 0);
-  pump_ms(loop, 100);
+  RawServer r;
+  r.client.settings.keepalive_interval_ms = 30;
+  r.client.settings.keepalive_timeout_ms = 40;
+  r.start();
+  auto x = r.client.request("GET", "/");
+  pump_ms(r.loop, 60);
+  r.peer->read();
+  EXPECT_EQ(r.peer->count(NGHTTP2_PING), 1u);
+  pump_ms(r.loop, 100);
   EXPECT_EQ(x->error, StreamError::kTimeout);
   EXPECT_EQ(x->resets, 1);
 }
 
 TEST(Http2, ClientRefusesPush) {
-  event::Loop loop;
-  SocketPair pair;
-  TestClient client(loop);
-  client.start(pair.fd[1]);
-  RawPeer peer(loop, pair.fd[0]);
-  peer.send(RawPeer::frame(NGHTTP2_SETTINGS, 0, 0, ""));
-  auto x = client.request("GET", "/");
-  peer.read();
-  peer.send(RawPeer::frame(NGHTTP2_PUSH_PROMISE, NGHTTP2_FLAG_END_HEADERS, 1,
-                           RawPeer::u32(2) + RawPeer::block(RawPeer::get())));
-  pump(loop);
+  RawServer r;
+  r.start();
+  auto x = r.client.request("GET", "/");
+  r.peer->read();
+  r.peer->send(RawPeer::frame(NGHTTP2_PUSH_PROMISE, NGHTTP2_FLAG_END_HEADERS, 1,
+                              RawPeer::u32(2) + RawPeer::block(RawPeer::get())));
+  r.peer->read();
   EXPECT_EQ(x->error, StreamError::kProtocol);
-  client.connection ? client.connection->close_now() : void();
-  pump(loop);
+  EXPECT_EQ(r.peer->goaway(), NGHTTP2_PROTOCOL_ERROR);
 }
 
 TEST(Http2, StreamsAboveGoawayAreRefused) {
-  event::Loop loop;
-  SocketPair pair;
-  TestClient client(loop);
-  client.start(pair.fd[1]);
-  RawPeer peer(loop, pair.fd[0]);
-  peer.send(RawPeer::frame(NGHTTP2_SETTINGS, 0, 0, ""));
-  auto a = client.request("GET", "/");
-  auto b = client.request("GET", "/");
-  pump(loop);
-  peer.send(RawPeer::frame(NGHTTP2_GOAWAY, 0, 0, RawPeer::u32(1) + RawPeer::u32(0)));
-  pump(loop);
+  RawServer r;
+  r.start();
+  auto a = r.client.request("GET", "/");
+  auto b = r.client.request("GET", "/");
+  pump(r.loop);
+  r.peer->send(RawPeer::frame(NGHTTP2_GOAWAY, 0, 0, RawPeer::u32(1) + RawPeer::u32(0)));
+  pump(r.loop);
   EXPECT_EQ(b->error, StreamError::kRefused);
   EXPECT_TRUE(b->unprocessed);
   EXPECT_EQ(a->resets, 0);
-  EXPECT_EQ(client.draining, 1);
-  EXPECT_FALSE(client.connection->can_open());
-  peer.send(RawPeer::frame(NGHTTP2_HEADERS, 5, 1, RawPeer::block({{":status", "200"}})));
-  pump(loop);
+  EXPECT_EQ(r.client.draining, 1);
+  EXPECT_FALSE(r.client.connection->can_open());
+  r.peer->headers(1, {{":status", "200"}});
+  pump(r.loop);
   EXPECT_EQ(a->status, 200);
   EXPECT_TRUE(a->ended);
   a->detach();
-  pump(loop);
-  if (client.connection) client.connection->close_now();
-  pump(loop);
-  EXPECT_TRUE(client.closed);
+  pump(r.loop);
+  r.peer->read();
+  close(std::exchange(r.peer->fd, -1));
+  pump(r.loop);
+  EXPECT_TRUE(r.client.closed);
+}
+
+TEST(Http2, CompleteExchangesAreNotReset) {
+  RawServer r;
+  r.start();
+  for (int i = 0; i < 4; ++i) {
+    auto x = r.client.request("POST", "/", i < 2);
+    x->end_hook = [](ClientExchange& x) { x.detach(); };
+    if (i >= 2) x->stream->send_data(Slice::copy("body"), true);
+    pump(r.loop);
+    r.peer->headers(2 * i + 1, {{":status", "200"}}, i % 2);
+    if (i % 2 == 0) r.peer->data(2 * i + 1, "body", true);
+    pump(r.loop);
+    EXPECT_TRUE(x->ended);
+  }
+  r.peer->read();
+  EXPECT_EQ(r.peer->count(NGHTTP2_HEADERS), 4u);
+  EXPECT_EQ(r.peer->count(NGHTTP2_RST_STREAM), 0u);
+  EXPECT_EQ(r.client.connection->active_streams(), 0u);
+}
+
+TEST(Http2, HeadThatIsTooLargeToSendResetsItsStream) {
+  Connected c;
+  c.start();
+  const std::string value(60'000, 'x');
+  c.server.request_hook = [&](ServerExchange& e, RequestHead& head, bool) {
+    ResponseHead response;
+    response.status = 200;
+    response.headers = HeaderMap(head.headers.arena());
+    for (int i = 0; i < 20; ++i) response.headers.add("x-big", value);
+    e.stream->send_head(response, true);
+  };
+  auto x = c.client.request("GET", "/");
+  pump(c.loop);
+  EXPECT_EQ(x->events, "R");
+  EXPECT_EQ(c.server.exchanges[0]->resets, 1);
+}
+
+TEST(Http2, LargeHeadsGoThrough) {
+  Connected c;
+  c.client.settings.max_header_list_bytes = 200'000;
+  c.start();
+  const std::string value(50'000, '~');
+  c.server.request_hook = [&](ServerExchange& e, RequestHead& head, bool) {
+    ResponseHead response;
+    response.status = 200;
+    response.headers = HeaderMap(head.headers.arena());
+    for (int i = 0; i < 3; ++i) response.headers.add("x-big", value);
+    e.stream->send_head(response, true);
+  };
+  auto a = c.client.request("GET", "/");
+  auto b = c.client.request("GET", "/");
+  pump(c.loop);
+  EXPECT_EQ(a->events, "H!");
+  EXPECT_EQ(b->events, "H!");
+  EXPECT_EQ(b->head->headers.get("x-big"), value);
+}
+
+TEST(Http2, ServerResetAfterACompleteResponse) {
+  RawServer r;
+  r.start();
+  auto x = r.client.request("POST", "/", false);
+  x->stream->pause();
+  pump(r.loop);
+  r.peer->headers(1, {{":status", "200"}}, false);
+  r.peer->data(1, "body", true);
+  r.peer->send(RawPeer::frame(NGHTTP2_RST_STREAM, 0, 1, RawPeer::u32(0)));
+  pump(r.loop);
+  EXPECT_EQ(x->events, "H");
+  x->stream->resume();
+  pump(r.loop);
+  EXPECT_EQ(x->events, "HD!R");
+  EXPECT_EQ(x->error, StreamError::kNoError);
+}
+
+TEST(Http2, BadResponsesResetTheStream) {
+  const Fields bad[] = {{{":status", "101"}},
+                        {{":status", "200"}, {"connection", "close"}},
+                        {{":status", "200"}, {"Upper", "x"}},
+                        {{"x", "y"}},
+                        {{":status", "200"}, {":path", "/"}},
+                        {{":status", "200"}, {"content-length", "x"}},
+                        {{":status", "200"}, {"a", std::string(35'000, 'x')}, {"b", std::string(35'000, 'x')}}};
+  for (const Fields& fields : bad) {
+    RawServer r;
+    r.start();
+    auto x = r.client.request("GET", "/");
+    pump(r.loop);
+    const std::string block = RawPeer::block(fields);
+    const size_t first = std::min<size_t>(block.size(), 16'000);
+    r.peer->send(RawPeer::frame(NGHTTP2_HEADERS, first == block.size() ? 5 : 1, 1, block.substr(0, first)));
+    for (size_t at = first; at < block.size(); at += 16'000) {
+      r.peer->send(RawPeer::frame(NGHTTP2_CONTINUATION, at + 16'000 >= block.size() ? 4 : 0, 1, block.substr(at, 16'000)));
+    }
+    pump(r.loop);
+    EXPECT_EQ(x->events, "R") << fields.back().first;
+    EXPECT_EQ(x->error, StreamError::kProtocol);
+    EXPECT_TRUE(r.client.connection && r.client.connection->can_open()) << fields.back().first;
+  }
+}
+
+TEST(Http2, ClientStreamIdsRunOut) {
+  RawServer r;
+  r.client.settings.last_stream_id = 6;
+  r.start();
+  for (int i = 0; i < 3; ++i) {
+    auto x = r.client.request("GET", "/");
+    ASSERT_TRUE(x);
+    pump(r.loop);
+    r.peer->headers(2 * i + 1, {{":status", "200"}});
+    pump(r.loop);
+    x->detach();
+    pump(r.loop);
+  }
+  EXPECT_EQ(r.client.draining, 1);
+  r.peer->read();
+  EXPECT_EQ(r.peer->goaway(), NGHTTP2_NO_ERROR);
 }
 
 }  // namespace

@@ -49,6 +49,8 @@ struct ServerExchange final : StreamHandler {
   std::string trailers;
   size_t received = 0;
   bool keep_body = true;
+  bool keep_slices = false;
+  SliceQueue slices;
   bool ended = false;
   int resets = 0;
   StreamError error = StreamError::kNone;
@@ -57,6 +59,7 @@ struct ServerExchange final : StreamHandler {
   void on_data(Slice data, bool end) override {
     received += data.size();
     if (keep_body) body.append(data.view());
+    if (keep_slices) slices.push_back(std::move(data));
     events += end ? "D!" : "D";
     if (end) ended = true;
     if (data_hook) data_hook(*this);
@@ -421,6 +424,30 @@ struct RawClient {
     pump(loop);
     if (server.connection) server.connection->close_now();
     pump(loop);
+  }
+};
+
+// A client and a raw server.
+struct RawServer {
+  event::Loop loop;
+  TestClient client{loop};
+  std::unique_ptr<RawPeer> peer;
+
+  void start() {
+    SocketPair pair;
+    client.start(pair.fd[1]);
+    peer = std::make_unique<RawPeer>(loop, pair.fd[0]);
+    peer->send(RawPeer::frame(NGHTTP2_SETTINGS, 0, 0, ""));
+    peer->in.clear();
+    pump(loop);
+    char preface[24];
+    if (recv(peer->fd, preface, sizeof(preface), 0) != sizeof(preface)) std::abort();
+    peer->read();
+  }
+  ~RawServer() {
+    if (client.connection) client.connection->close_now();
+    pump(loop);
+    peer.reset();
   }
 };
 

@@ -76,6 +76,12 @@ Result<DnsAnswer> read_answer(std::string_view name, uint16_t port, const ares_a
   return DnsAnswer{interleave(addresses), static_cast<uint32_t>(std::max<int64_t>(ttl, 0))};
 }
 
+// RFC 6761 §6.3: names under localhost. (localhost itself is asked of /etc/hosts, which may know better.)
+bool is_localhost(std::string_view name) {
+  constexpr std::string_view kSuffix = ".localhost";
+  return name.size() > kSuffix.size() && name.ends_with(kSuffix);
+}
+
 std::optional<Address> numeric(std::string_view name, uint16_t port) {
   if (name.size() > 2 && name.front() == '[' && name.back() == ']')
     name = name.substr(1, name.size() - 2);
@@ -286,6 +292,8 @@ std::unique_ptr<DnsResolver::Handle> DnsResolver::resolve(std::string_view name,
   lookup->set_handle(handle.get());
   if (std::optional<Address> address = numeric(name, port)) {
     lookup->finish(DnsAnswer{{*address}, DnsAnswer::kNoExpiry});
+  } else if (is_localhost(name)) {
+    lookup->finish(DnsAnswer{{Address::ipv4(127, 0, 0, 1, port)}, DnsAnswer::kNoExpiry});
   } else if (name.empty() || name.size() > kMaxName + name.ends_with('.') ||
              name.find('\0') != name.npos) {
     lookup->finish(failure(name.substr(0, kMaxName), reason(ARES_EBADNAME)));

@@ -83,7 +83,8 @@ class DnsResolver {
 
   // Looks `name` up and calls `callback` once, from the loop, never from within resolve(); the
   // callback may destroy the handle and the resolver. Each address gets `port`. An IP address
-  // ("1.2.3.4", "::1", "[::1]") is answered without a query, whatever its family.
+  // ("1.2.3.4", "::1", "[::1]") is answered without a query, whatever its family, and so is a name
+  // under .localhost (127.0.0.1, RFC 6761).
   [[nodiscard]] std::unique_ptr<Handle> resolve(std::string_view name, uint16_t port,
                                                 DnsCallback callback);
 

@@ -1,10 +1,21 @@
 #include "plugins/registry.h"
 
+#include "plugins/compression/filter.h"
+#include "plugins/cors/filter.h"
+#include "plugins/fault/filter.h"
+#include "plugins/header_control/filter.h"
+#include "plugins/local_rate_limit/filter.h"
+#include "plugins/redirect/filter.h"
+#include "plugins/rewrite/filter.h"
+
 namespace sluice::plugins {
 
 const std::vector<Plugin>& all() {
-  static const std::vector<Plugin> plugins;
-  return plugins;
+  static const std::vector<Plugin> kAll = {
+      compression::plugin(),      cors::plugin(),     fault::plugin(),   header_control::plugin(),
+      local_rate_limit::plugin(), redirect::plugin(), rewrite::plugin(),
+  };
+  return kAll;
 }
 
 const Plugin* find(std::string_view name) {

@@ -11,6 +11,7 @@
 namespace sluice::plugins {
 
 class ConfigNode;  // plugins/config_node.h
+class SchemaBase;  // plugins/schema.h
 
 using FactoryPointer = std::shared_ptr<const filter::Factory>;
 
@@ -18,6 +19,10 @@ struct Plugin {
   std::string_view name;
   // Parses and validates; the error names the field and says what would be right.
   Result<FactoryPointer> (*parse)(const ConfigNode& config);
+  // One line for lists of plugins.
+  std::string_view summary = {};
+  // The fields of its configuration.
+  const SchemaBase& (*schema)() = nullptr;
 };
 
 // Null if there is no native plugin of that name.

@@ -61,8 +61,8 @@ const Pair* find(const Pairs& pairs, std::string_view key);
 struct Meta {
   std::string ns;
   std::string name;
-  Pairs annotations;
-  Pairs labels;
+  Pairs annotations;  // of an Ingress: those with a prefix that the gateway reads
+  Pairs labels;       // of an EndpointSlice
   int64_t created = 0;  // Unix seconds; 0: unknown (files usually don't say)
   std::shared_ptr<const std::string> file;
   Mark mark;  // where the object begins
@@ -223,11 +223,13 @@ struct Registry {
   std::string host() const;
 };
 
-// A registry that is refused (unsupported type, bad entry) is not among them; the object lives on without it.
+// A registry that is refused (unsupported type, bad entry) is not among them; the object lives on without it. Where such
+// an entry could be told by type and name, its host is in `refused`, so that its last good version can stay in use.
 struct McpBridge : Object {
   static constexpr Kind kKind = Kind::kMcpBridge;
   McpBridge() : Object(kKind) {}
   std::vector<Registry> registries;
+  std::vector<std::string> refused;
 };
 
 // The object as its type; null stays null. The kind must be right.

@@ -95,6 +95,12 @@ void parse_fields(const Field& document, Reader& reader, Object& object) {
   }
 }
 
+// What other programs annotate (kubectl's last applied configuration is as large as the object) is not kept.
+bool is_read_annotation(std::string_view key) {
+  return key.starts_with("higress.io/") || key.starts_with("nginx.ingress.kubernetes.io/") || key.starts_with("sluice.io/") ||
+         key == "kubernetes.io/ingress.class";
+}
+
 uint64_t mix(uint64_t hash, uint64_t value) {
   hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
   return hash * 0xff51afd7ed558ccdu;
@@ -184,8 +190,8 @@ class ManifestParser {
     }
     reader.set_object(object->key().to_string());
     Field metadata = root["metadata"];
-    meta.labels = parse_pairs(metadata["labels"], reader, true);
-    meta.annotations = parse_pairs(metadata["annotations"], reader, true);
+    if (kind == Kind::kEndpointSlice) meta.labels = parse_pairs(metadata["labels"], reader, true);
+    if (kind == Kind::kIngress) meta.annotations = parse_pairs(metadata["annotations"], reader, true, is_read_annotation);
     Field created = metadata["creationTimestamp"];
     if (created && (meta.created = parse_time(created.node().text())) == 0) {
       reader.warn(created, in_quotes(created.node().text()) + " is not a time such as 2024-01-31T12:00:00Z; the age is taken as unknown");

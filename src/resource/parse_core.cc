@@ -112,11 +112,11 @@ std::optional<std::string> decode_base64(std::string_view text) {
 
 }  // namespace
 
-Pairs parse_pairs(const Field& mapping, Reader& reader, bool lenient) {
+Pairs parse_pairs(const Field& mapping, Reader& reader, bool lenient, bool (*wanted)(std::string_view)) {
   Pairs out;
   if (!reader.is_mapping(mapping)) return out;
-  out.reserve(mapping.node().members().size());
   for (const Member& member : mapping.node().members()) {
+    if (wanted && !wanted(member.key)) continue;
     Field value = mapping.member(member);
     if (lenient && value && value.node().is_scalar() && !value.node().is_string()) {
       reader.warn(value, "should be a string: write \"" + std::string(value.node().text()) + "\" in quotes");
@@ -126,6 +126,7 @@ Pairs parse_pairs(const Field& mapping, Reader& reader, bool lenient) {
     }
   }
   std::sort(out.begin(), out.end(), [](const Pair& a, const Pair& b) { return a.key < b.key; });
+  out.shrink_to_fit();
   return out;
 }
 

@@ -82,14 +82,14 @@ void parse_protocol(const Field& item, Reader& reader, Registry& out) {
   reader.error(field, in_quotes(protocol) + " is not one of http, https, http2, grpc, grpcs, tri, triple, tcp, dubbo");
 }
 
-std::optional<Registry> parse_registry(const Field& item, Reader& reader) {
+// False: refused. `out` is then known as far as its type and name, if these are good.
+bool parse_registry(const Field& item, Reader& reader, Registry& out) {
   size_t before = reader.errors();
-  Registry out;
   out.mark = item.mark();
-  if (!reader.is_mapping(item)) return std::nullopt;
+  if (!reader.is_mapping(item)) return false;
   Field type = item["type"];
   std::string kind = reader.required(type);
-  out.name = reader.required(item["name"]);
+  std::string name = reader.required(item["name"]);
   if (kind == "static") {
     out.type = Registry::Type::kStatic;
   } else if (kind == "dns") {
@@ -100,9 +100,11 @@ std::optional<Registry> parse_registry(const Field& item, Reader& reader) {
   } else if (!kind.empty()) {
     reader.error(type, in_quotes(kind) + " is not one of nacos, nacos2, nacos3, zookeeper, consul, eureka, static, dns");
   }
-  if (reader.errors() != before) return std::nullopt;
-  if (!is_dns_name(to_lower(out.name))) {
-    reader.error(item["name"], in_quotes(out.name) + " is not a service name: letters, digits, '-' and '.'");
+  if (reader.errors() != before) return false;
+  if (is_dns_name(to_lower(name))) {
+    out.name = std::move(name);
+  } else {
+    reader.error(item["name"], in_quotes(name) + " is not a service name: letters, digits, '-' and '.'");
   }
   if (!item["port"]) reader.error(item["port"], "is missing");
   out.port = reader.port(item["port"]);
@@ -112,8 +114,7 @@ std::optional<Registry> parse_registry(const Field& item, Reader& reader) {
   out.proxy_name = reader.string(item["proxyName"]);
   if (out.sni.empty() && out.domains.size() == 1) out.sni = out.domains[0];
   if (!out.proxy_name.empty()) reader.error(item["proxyName"], "not supported yet: proxies");
-  if (reader.errors() != before) return std::nullopt;
-  return out;
+  return reader.errors() == before;
 }
 
 }  // namespace
@@ -129,15 +130,19 @@ void parse_mcp_bridge(const Field& document, Reader& reader, McpBridge& out) {
   for (const Node& node : list.node().items()) {
     Field item = list.item(node, index++);
     size_t before = reader.errors();
-    auto registry = parse_registry(item, reader);
+    Registry registry;
+    bool good = parse_registry(item, reader, registry);
     reader.forgive(before);
-    if (!registry) continue;
-    // Identity is type and name; the last one wins.
-    auto same = [&](const Registry& r) { return r.type == registry->type && r.name == registry->name; };
-    if (std::erase_if(out.registries, same)) {
-      reader.warn(item["name"], in_quotes(registry->name) + " of this type is here twice; the last one counts");
+    if (!good) {
+      if (!registry.name.empty()) out.refused.push_back(registry.host());
+      continue;
     }
-    out.registries.push_back(std::move(*registry));
+    // Identity is type and name; the last one wins.
+    auto same = [&](const Registry& r) { return r.type == registry.type && r.name == registry.name; };
+    if (std::erase_if(out.registries, same)) {
+      reader.warn(item["name"], in_quotes(registry.name) + " of this type is here twice; the last one counts");
+    }
+    out.registries.push_back(std::move(registry));
   }
 }
 

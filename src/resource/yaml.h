@@ -18,7 +18,7 @@ struct Limits {
   size_t max_text_bytes = 16u << 20;
   uint32_t max_depth = 64;
   // Values of one document, where an alias counts as all the values it stands for.
-  uint32_t max_values = 2'000'000;
+  uint32_t max_values = 1'000'000;
   // Documents of one text; items of a List count as documents.
   uint32_t max_documents = 20'000;
 };

@@ -362,6 +362,7 @@ void Directory::add_directory(const std::string& path, uint64_t now_ms) {
     }
   }
   for (auto& [watched, names] : fresh.links) tree_.links[watched].merge(names);
+  std::erase_if(tree_.problems, [&](const auto& p) { return p.file == path || p.file.starts_with(path + "/"); });
   tree_.problems.insert(tree_.problems.end(), fresh.problems.begin(), fresh.problems.end());
   if (fresh.unwatched) {
     tree_.unwatched = true;
@@ -412,6 +413,7 @@ void Directory::settle(const std::string& path, bool force, Changes& out) {
     out.removed.push_back(reported);
     return;
   }
+  std::erase_if(tree_.problems, [&](const auto& problem) { return problem.file == path; });
   FileState state{info.st_dev, info.st_ino, static_cast<uint64_t>(info.st_size), mtime_ns(info)};
   if (known == dir.files.end()) {
     if (tree_.file_count >= kMaxFiles) return problem(tree_, path, "is left out: there are too many files");

@@ -1,0 +1,304 @@
+"""The upstream side: failures and their statuses and flags, retries, closing races, balancing, limits, timeouts."""
+
+import collections
+import socket
+import struct
+import threading
+import time
+
+import pytest
+
+from harness import Backend, bridge, documents, free_port, ingress, simple_response, wait_until
+
+
+def last_log(gateway, count=1):
+    return gateway.log_lines(count)[count - 1]
+
+
+def reset(connection):
+    connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.socket.close()
+
+
+def test_no_route(start_gateway):
+    gateway = start_gateway("")
+    response = gateway.get("/")
+    assert (response.status, response.body) == (404, b"")
+    line = last_log(gateway)
+    assert (line["response_flags"], line["response_code_details"], line["response_code"]) == ("NR", "route_not_found", "404")
+
+
+def test_no_endpoint(start_gateway):
+    service = '{"apiVersion":"v1","kind":"Service","metadata":{"name":"s","namespace":"default"},"spec":{"ports":[{"port":80}]}}'
+    route = ('{"apiVersion":"networking.k8s.io/v1","kind":"Ingress","metadata":{"name":"i","namespace":"default"},"spec":'
+             '{"ingressClassName":"higress","rules":[{"http":{"paths":[{"path":"/","pathType":"Prefix","backend":'
+             '{"service":{"name":"s","port":{"number":80}}}}]}}]}}')
+    gateway = start_gateway(documents(service, route))
+    response = gateway.get("/")
+    assert (response.status, response.body) == (503, b"no healthy upstream")
+    line = last_log(gateway)
+    assert line["response_flags"] == "UH" and line["route_name"] == "default/i"
+
+
+def test_connection_refused(start_gateway):
+    gateway = start_gateway(documents(bridge(be=f"127.0.0.1:{free_port()}"), ingress("all", "be.static:80")))
+    response = gateway.get("/")
+    assert response.status == 503
+    assert response.body == b"upstream connect error or disconnect/reset before headers. reset reason: connection failure"
+    line = last_log(gateway)
+    assert line["response_flags"] == "UF,URX"
+    assert "refused" in line["upstream_transport_failure_reason"]
+
+
+@pytest.mark.parametrize("answer,flag", [(b"nonsense\r\n\r\n", "UPE"), (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "UPE"),
+                                         (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "UPE"),
+                                         (b"HTTP/1.1 200 OK\nA: b\n\n", "UPE")])
+def test_broken_response(proxy, answer, flag):
+    gateway, _ = proxy(lambda r, c: answer)
+    response = gateway.get("/")
+    assert response.status == 502
+    assert response.body.endswith(b"reset reason: protocol error")
+    assert last_log(gateway)["response_flags"] == flag
+
+
+def test_upstream_closes_before_the_response(proxy):
+    def raw(connection):
+        connection.read_until(b"\r\n\r\n")
+    gateway, backend = proxy(raw=raw)
+    response = gateway.get("/")
+    assert response.status == 503 and response.body.endswith(b"reset reason: connection termination")
+    assert last_log(gateway)["response_flags"] == "UC"
+
+
+def test_upstream_killed_in_the_body_cuts_the_response_off(proxy):
+    def raw(connection):
+        connection.read_until(b"\r\n\r\n")
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart")
+        time.sleep(0.1)
+        reset(connection)
+    gateway, _ = proxy(raw=raw)
+    with gateway.connect() as client:
+        client.request()
+        assert client.response_head().status == 200
+        with pytest.raises((EOFError, ConnectionError)):
+            client.read_exactly(100)
+    assert last_log(gateway)["response_flags"] == "UC"
+
+
+def test_chunked_response_cut_off_is_not_completed(proxy):
+    def raw(connection):
+        connection.read_until(b"\r\n\r\n")
+        connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n")
+        time.sleep(0.1)
+    gateway, _ = proxy(raw=raw)
+    with gateway.connect() as client:
+        client.request()
+        client.response_head()
+        with pytest.raises((EOFError, ConnectionError)):
+            client.read_until(b"0\r\n\r\n")
+
+
+def test_route_timeout(proxy):
+    release = threading.Event()
+    gateway, _ = proxy(lambda r, c: release.wait(10) and None, annotations={"higress.io/timeout": "1"})
+    started = time.monotonic()
+    response = gateway.get("/")
+    assert (response.status, response.body) == (504, b"upstream request timeout")
+    assert 0.9 < time.monotonic() - started < 3
+    assert last_log(gateway)["response_flags"] == "UT"
+    release.set()
+
+
+def test_closing_race_never_loses_a_request(proxy):
+    """A backend that closes each connection right after a response, so that reuse always meets a closing connection."""
+    def raw(connection):
+        connection.read_until(b"\r\n\r\n")
+        connection.send(simple_response())
+        connection.socket.close()
+    gateway, _ = proxy(raw=raw)
+    with gateway.connect() as client:
+        for i in range(300):
+            client.request("GET" if i % 2 else "DELETE")
+            assert client.response().status == 200, i
+
+
+def test_closing_race_never_loses_a_post(start_gateway, start_backend):
+    """The same for requests that may not be repeated once the server has seen them."""
+    seen = collections.Counter()
+
+    def raw(connection):
+        head = connection.read_until(b"\r\n\r\n").decode()
+        seen[head.split(" ")[1]] += 1
+        connection.read_exactly(5)
+        connection.send(simple_response())
+        connection.socket.close()
+    backend = start_backend(raw=raw)
+    gateway = start_gateway(documents(bridge(be=backend.address), ingress("all", "be.static:80")))
+    with gateway.connect() as client:
+        for i in range(300):
+            client.request("POST", f"/{i}", body=b"hello")
+            assert client.response().status == 200, i
+    assert all(count == 1 for count in seen.values()) and len(seen) == 300
+
+
+def test_retry_goes_to_another_endpoint(start_gateway, start_backend):
+    good = start_backend(lambda r, c: simple_response(b"good"))
+    gateway = start_gateway(documents(bridge(be=[f"127.0.0.1:{free_port()}", good.address]), ingress("all", "be.static:80")))
+    for _ in range(20):
+        response = gateway.get("/")
+        assert (response.status, response.body) == (200, b"good")
+
+
+def test_retry_on_503_by_default_and_attempt_count(proxy):
+    counts = []
+
+    def handler(request, connection):
+        counts.append(request.header("x-envoy-attempt-count"))
+        return simple_response(b"x", "503 Service Unavailable") if len(counts) < 3 else simple_response()
+    gateway, _ = proxy(handler)
+    assert gateway.get("/").status == 200
+    assert counts == ["1", "2", "3"]
+
+
+def test_post_is_not_retried_on_503(proxy):
+    gateway, backend = proxy(lambda r, c: simple_response(b"x", "503 Service Unavailable"))
+    assert gateway.get("/", method="POST", body=b"a").status == 503
+    assert len(backend.requests) == 1
+
+
+def test_retry_replays_the_body(proxy):
+    seen = []
+
+    def handler(request, connection):
+        seen.append(request.body)
+        return simple_response(b"x", "503 Service Unavailable") if len(seen) == 1 else simple_response()
+    gateway, _ = proxy(handler)
+    assert gateway.get("/", method="PUT", body=b"payload" * 1000).status == 200
+    assert seen == [b"payload" * 1000] * 2
+
+
+def test_retries_are_exhausted(proxy):
+    gateway, backend = proxy(lambda r, c: simple_response(b"busy", "503 Service Unavailable"))
+    response = gateway.get("/")
+    assert (response.status, response.body) == (503, b"busy")
+    assert len(backend.requests) == 3
+
+
+def test_weights(start_gateway, start_backend):
+    a = start_backend(lambda r, c: simple_response(b"a"))
+    b = start_backend(lambda r, c: simple_response(b"b"))
+    gateway = start_gateway(documents(bridge(a=a.address, b=b.address), ingress("all", "90% a.static:80\n10% b.static:80")))
+    with gateway.connect() as client:
+        counts = collections.Counter()
+        for _ in range(1000):
+            client.request()
+            counts[client.response().body] += 1
+    assert 850 < counts[b"a"] < 950
+
+
+@pytest.mark.parametrize("algorithm,spread", [("round_robin", True), ("least_request", True), ("random", True)])
+def test_balancing_spreads(start_gateway, start_backend, algorithm, spread):
+    backends = [start_backend() for _ in range(3)]
+    gateway = start_gateway(documents(bridge(be=[b.address for b in backends]), ingress(
+        "all", "be.static:80", annotations={"higress.io/load-balance": algorithm})))
+    with gateway.connect() as client:
+        for _ in range(300):
+            client.request()
+            assert client.response().status == 200
+    counts = [len(b.requests) for b in backends]
+    assert min(counts) >= (100 if algorithm == "round_robin" else 50), counts
+
+
+def test_hash_by_header_is_stable(start_gateway, start_backend):
+    backends = [start_backend(lambda r, c, i=i: simple_response(str(i).encode())) for i in range(4)]
+    gateway = start_gateway(documents(bridge(be=[b.address for b in backends]), ingress(
+        "all", "be.static:80", annotations={"nginx.ingress.kubernetes.io/upstream-hash-by": "$http_x-user"})))
+    chosen = {}
+    for _ in range(3):
+        for user in range(40):
+            body = gateway.get("/", headers={"X-User": f"u{user}"}).body
+            assert chosen.setdefault(user, body) == body
+    assert len(set(chosen.values())) == 4
+
+
+def test_cookie_affinity(start_gateway, start_backend):
+    backends = [start_backend(lambda r, c, i=i: simple_response(str(i).encode())) for i in range(4)]
+    gateway = start_gateway(documents(bridge(be=[b.address for b in backends]), ingress(
+        "all", "be.static:80", annotations={"nginx.ingress.kubernetes.io/affinity": "cookie",
+                                            "nginx.ingress.kubernetes.io/session-cookie-name": "stick"})))
+    first = gateway.get("/")
+    cookie = first.header("set-cookie")
+    assert cookie.startswith("stick=") and "HttpOnly" in cookie
+    for _ in range(10):
+        again = gateway.get("/", headers={"Cookie": cookie.split(";")[0]})
+        assert again.body == first.body and again.header("set-cookie") is None
+
+
+def test_client_disconnect_cancels_the_upstream_request(proxy):
+    gone = threading.Event()
+
+    def handler(request, connection):
+        connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        try:
+            while connection.socket.recv(1):
+                pass
+        except OSError:
+            pass
+        gone.set()
+        raise EOFError
+    gateway, _ = proxy(handler)
+    with gateway.connect() as client:
+        client.request()
+        client.response_head()
+        reset(client)
+    assert gone.wait(5)
+    assert last_log(gateway)["response_flags"] == "DC"
+
+
+def test_half_closing_client_gets_its_answer(proxy):
+    gateway, _ = proxy(lambda r, c: time.sleep(0.3) or simple_response(b"late"))
+    with gateway.connect() as client:
+        client.request()
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.response().body == b"late"
+        assert client.closed()
+
+
+def test_half_closing_client_is_not_waited_for_forever(proxy):
+    release = threading.Event()
+    gateway, _ = proxy(lambda r, c: release.wait(20) and None, "--half-close-grace-ms", "300")
+    with gateway.connect() as client:
+        client.request()
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.closed(5)
+    assert last_log(gateway)["response_flags"] == "DC"
+    release.set()
+
+
+def test_ipv6_backend(start_gateway):
+    with Backend(host="::1") as backend:
+        gateway = start_gateway(documents(bridge(be=f"[::1]:{backend.port}"), ingress("all", "be.static:80")))
+        assert gateway.get("/").status == 200
+
+
+def test_dns_backend(start_gateway, start_backend):
+    backend = start_backend()
+    gateway = start_gateway(documents(
+        bridge(be={"type": "dns", "domain": "be.localhost", "port": backend.port}), ingress("all", f"be.dns:{backend.port}")))
+    wait_until(lambda: gateway.get("/").status == 200, what="DNS resolution")
+
+
+def test_dns_gone(start_gateway):
+    gateway = start_gateway(documents(
+        bridge(be={"type": "dns", "domain": "nowhere.invalid", "port": 80}), ingress("all", "be.dns:80")),
+        "--dns-server", f"127.0.0.1:{free_port()}")
+    assert gateway.get("/").status == 503
+
+
+def test_idle_connections_are_closed(proxy):
+    gateway, backend = proxy()
+    assert gateway.get("/").status == 200
+    backend.connections[0].socket.settimeout(15)
+    started = time.monotonic()
+    assert backend.connections[0].socket.recv(1) == b""
+    assert 8 < time.monotonic() - started < 12
