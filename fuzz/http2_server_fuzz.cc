@@ -1,8 +1,8 @@
-// Bytes of a client, in pieces, into an HTTP/2 server connection whose handler does what the bytes tell it: answers,
-// echoes, pauses, resets, drains, closes.
+// Bytes of a client, in pieces, into an HTTP/2 server connection whose handler does what the bytes
+// tell it: answers, echoes, pauses, resets, drains, closes.
 //
-// The first byte of the input chooses the handler's habits, the second the size of the pieces; the rest is sent. A run of
-// the program with the one argument `--seeds DIR` writes a small corpus.
+// The first byte of the input chooses the handler's habits, the second the size of the pieces; the
+// rest is sent. A run of the program with the one argument `--seeds DIR` writes a small corpus.
 
 #include <sys/socket.h>
 #include <unistd.h>
@@ -24,10 +24,12 @@ namespace {
 
 class Exchange final : public http::StreamHandler {
  public:
-  Exchange(http::ServerStream& stream, http::RequestHead& head, uint8_t habits) : stream_(&stream), habits_(habits) {
+  Exchange(http::ServerStream& stream, http::RequestHead& head, uint8_t habits)
+      : stream_(&stream), habits_(habits) {
     response_.status = (habits & 1) ? 200 : 204;
     response_.headers = http::HeaderMap(head.headers.arena());
-    for (const http::HeaderField& field : head.headers) response_.headers.append(field.id, field.name(), field.value());
+    for (const http::HeaderField& field : head.headers)
+      response_.headers.append(field.id, field.name(), field.value());
     response_.upgrade = !head.upgrade.empty();
     response_.content_length = head.content_length;
     if (habits & 2) stream.send_informational(informational());
@@ -95,7 +97,8 @@ class Exchange final : public http::StreamHandler {
 class Server final : public http::ServerCallbacks, public http::ServerConnection::Owner {
  public:
   explicit Server(uint8_t habits) : habits_(habits) {}
-  http::StreamHandler* on_request(http::ServerStream& stream, http::RequestHead& head, bool end) override {
+  http::StreamHandler* on_request(http::ServerStream& stream, http::RequestHead& head,
+                                  bool end) override {
     ++requests_;
     if (head.method_text.empty()) std::abort();
     if (head.method != http::Method::kConnect && head.path.empty()) std::abort();
@@ -144,8 +147,8 @@ void run(const uint8_t* data, size_t size) {
   http::Http2Settings settings;
   settings.max_header_list_bytes = 4096;
   settings.linger_ms = 0;
-  auto* connection =
-      new http::Http2ServerConnection(loop, net::Stream(fds[0]), http::ConnectionInfo(), settings, server, server);
+  auto* connection = new http::Http2ServerConnection(
+      loop, net::Stream(fds[0]), http::ConnectionInfo(), settings, server, server);
   connection->start(Slice());
   const size_t piece = data[1] ? size_t{data[1]} * 16 : 1;
   for (size_t at = 2; at < size && !server.closed(); at += piece) {
@@ -173,39 +176,54 @@ void write_seed(const std::string& directory, const char* name, std::string_view
 }
 
 std::string frame(uint8_t type, uint8_t flags, uint8_t stream, std::string_view payload) {
-  std::string out{'\0', static_cast<char>(payload.size() >> 8), static_cast<char>(payload.size()),
-                  static_cast<char>(type), static_cast<char>(flags), '\0', '\0', '\0', static_cast<char>(stream)};
+  std::string out{'\0',
+                  static_cast<char>(payload.size() >> 8),
+                  static_cast<char>(payload.size()),
+                  static_cast<char>(type),
+                  static_cast<char>(flags),
+                  '\0',
+                  '\0',
+                  '\0',
+                  static_cast<char>(stream)};
   return out.append(payload);
 }
 
 void write_seeds(const std::string& directory) {
-  const std::string preface = std::string("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") + frame(4, 0, 0, "") + frame(4, 1, 0, "");
-  const std::string get("\x82\x86\x84\x41\x01"
-                        "a",
-                        6);
-  const std::string post("\x83\x86\x84\x41\x01"
-                         "a",
-                         6);
-  const std::string connect("\x02\x07"
-                            "CONNECT\x86\x84\x41\x01"
-                            "a\x00\x09:protocol\x09websocket",
-                            34);
+  const std::string preface =
+      std::string("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") + frame(4, 0, 0, "") + frame(4, 1, 0, "");
+  const std::string get(
+      "\x82\x86\x84\x41\x01"
+      "a",
+      6);
+  const std::string post(
+      "\x83\x86\x84\x41\x01"
+      "a",
+      6);
+  const std::string connect(
+      "\x02\x07"
+      "CONNECT\x86\x84\x41\x01"
+      "a\x00\x09:protocol\x09websocket",
+      34);
   for (int habits = 0; habits < 256; habits += 15) {
     const std::string start{static_cast<char>(habits), static_cast<char>(habits * 5)};
     const std::string id = std::to_string(habits);
-    write_seed(directory, ("get" + id).c_str(), start + preface + frame(1, 5, 1, get) + frame(1, 5, 3, get));
+    write_seed(directory, ("get" + id).c_str(),
+               start + preface + frame(1, 5, 1, get) + frame(1, 5, 3, get));
     write_seed(directory, ("post" + id).c_str(),
-               start + preface + frame(1, 4, 1, post) + frame(0, 0, 1, std::string(3000, 'x')) + frame(0, 1, 1, "end"));
+               start + preface + frame(1, 4, 1, post) + frame(0, 0, 1, std::string(3000, 'x')) +
+                   frame(0, 1, 1, "end"));
     write_seed(directory, ("trailers" + id).c_str(),
                start + preface + frame(1, 4, 1, post) + frame(0, 0, 1, "x") +
                    frame(1, 5, 1, std::string("\x00\x01x\x01y", 5)));
     write_seed(directory, ("split" + id).c_str(),
                start + preface + frame(1, 1, 1, get.substr(0, 3)) + frame(9, 4, 1, get.substr(3)));
     write_seed(directory, ("connect" + id).c_str(),
-               start + preface + frame(1, 4, 1, connect) + frame(0, 0, 1, "ping") + frame(8, 0, 1, {"\0\0\1\0", 4}));
+               start + preface + frame(1, 4, 1, connect) + frame(0, 0, 1, "ping") +
+                   frame(8, 0, 1, {"\0\0\1\0", 4}));
     write_seed(directory, ("control" + id).c_str(),
                start + preface + frame(6, 0, 0, "12345678") + frame(2, 0, 3, {"\0\0\0\0\x10", 5}) +
-                   frame(1, 4, 1, post) + frame(3, 0, 1, {"\0\0\0\x8", 4}) + frame(7, 0, 0, {"\0\0\0\0\0\0\0\0", 8}));
+                   frame(1, 4, 1, post) + frame(3, 0, 1, {"\0\0\0\x8", 4}) +
+                   frame(7, 0, 0, {"\0\0\0\0\0\0\0\0", 8}));
   }
 }
 

@@ -122,6 +122,10 @@ Status Server::start() {
   if (!resolver.ok()) return resolver.error();
   resolver_ = std::move(*resolver);
 
+  health_ = std::make_unique<upstream::HealthChecker>(
+      loop_, [this](const std::string& cluster, const net::Address& endpoint, bool healthy, const std::string& reason) {
+        on_health(cluster, endpoint, healthy, reason);
+      });
   load();
   Status started = gateway_->start(options_.inherited_sockets);
   if (!started.ok()) return started;
@@ -167,7 +171,17 @@ void Server::on_directory_changed() {
 }
 
 void Server::publish(compile::Compiler::SnapshotPointer snapshot) {
-  if (snapshot) gateway_->publish(std::move(snapshot));
+  if (!snapshot || snapshot == published_) return;
+  published_ = snapshot;
+  gateway_->publish(std::move(snapshot));
+  health_->update(*published_);
+}
+
+void Server::on_health(const std::string& cluster, const net::Address& endpoint, bool healthy,
+                       const std::string& reason) {
+  log::write(healthy ? log::Level::kInfo : log::Level::kWarning, "health",
+             cluster + " " + endpoint.to_string() + (healthy ? " is healthy again" : " is unhealthy: " + reason));
+  publish(control_->set_health(cluster, endpoint, healthy));
 }
 
 void Server::report(const resource::Diagnostics& diagnostics) {

@@ -17,6 +17,7 @@
 #include "net/tls.h"
 #include "proxy/gateway.h"
 #include "source/directory.h"
+#include "upstream/health_checker.h"
 
 namespace sluice::api {
 
@@ -59,6 +60,7 @@ class Server {
   void report(const resource::Diagnostics& diagnostics);
   void refresh_dns_names();
   void on_resolved(const std::string& name, Result<net::DnsAnswer> answer);
+  void on_health(const std::string& cluster, const net::Address& endpoint, bool healthy, const std::string& reason);
   void rotate_tickets();
 
   event::Loop& loop_;
@@ -69,9 +71,11 @@ class Server {
   std::unique_ptr<net::DnsResolver> resolver_;
   std::map<std::string, std::unique_ptr<DnsRefresh>> dns_;
   std::unique_ptr<proxy::Gateway> gateway_;
+  std::unique_ptr<upstream::HealthChecker> health_;
   std::unique_ptr<Admin> admin_;
   std::unique_ptr<DemoBackend> demo_;
   event::MemberTimer<Server, &Server::rotate_tickets> ticket_timer_{this};
+  compile::Compiler::SnapshotPointer published_;
   bool shutting_down_ = false;
 };
 

@@ -280,10 +280,8 @@ bool allow_origins(const Call& c) {
 }
 
 template <auto Member>
-bool joined_list(const Call& c) {
-  std::string joined;
-  for (const std::string& item : split_list(c.value, ",")) joined += (joined.empty() ? "" : ",") + item;
-  return c.out.cors.*Member = joined, true;
+bool cors_list(const Call& c) {
+  return c.out.cors.*Member = split_list(c.value, ","), true;
 }
 
 bool destination(const Call& c) { return parse_destinations(c.value, &c.out.destinations, c.error); }
@@ -337,9 +335,9 @@ constexpr Annotation kTable[] = {
     // Filters
     {"enable-cors", Prefixes::kBoth, part_bool<&O::cors, &CorsOptions::enable>},
     {"cors-allow-origin", Prefixes::kBoth, allow_origins},
-    {"cors-allow-methods", Prefixes::kBoth, joined_list<&CorsOptions::allow_methods>},
-    {"cors-allow-headers", Prefixes::kBoth, joined_list<&CorsOptions::allow_headers>},
-    {"cors-expose-headers", Prefixes::kBoth, joined_list<&CorsOptions::expose_headers>},
+    {"cors-allow-methods", Prefixes::kBoth, cors_list<&CorsOptions::allow_methods>},
+    {"cors-allow-headers", Prefixes::kBoth, cors_list<&CorsOptions::allow_headers>},
+    {"cors-expose-headers", Prefixes::kBoth, cors_list<&CorsOptions::expose_headers>},
     {"cors-allow-credentials", Prefixes::kBoth, part_bool<&O::cors, &CorsOptions::allow_credentials>},
     {"cors-max-age", Prefixes::kBoth, part_int<&O::cors, &CorsOptions::max_age>},
     {"request-header-control-add", Prefixes::kHigressOnly, part_edits<&O::request_headers, &HeaderControl::add>},

@@ -68,11 +68,8 @@ struct HeaderControl {
 struct CorsOptions {
   bool enable = false;
   std::vector<std::string> allow_origins = {"*"};
-  std::string allow_methods = "GET, PUT, POST, DELETE, PATCH, OPTIONS";
-  std::string allow_headers =
-      "DNT,X-CustomHeader,Keep-Alive,User-Agent,X-Requested-With,If-Modified-Since,Cache-Control,Content-Type,"
-      "Authorization";
-  std::string expose_headers;
+  std::vector<std::string> allow_methods, allow_headers;  // empty: the plugin's defaults
+  std::vector<std::string> expose_headers;
   bool allow_credentials = true;
   int64_t max_age = 1728000;
 };

@@ -22,9 +22,9 @@ ConfigNode text_list(const std::vector<std::string>& values) {
 FilterSpec cors(const CorsOptions& options) {
   FilterSpec out{"cors", ConfigNode::map(), "enable-cors"};
   out.config.set("allow_origins", text_list(options.allow_origins));
-  out.config.set("allow_methods", text(options.allow_methods));
-  out.config.set("allow_headers", text(options.allow_headers));
-  if (!options.expose_headers.empty()) out.config.set("expose_headers", text(options.expose_headers));
+  if (!options.allow_methods.empty()) out.config.set("allow_methods", text_list(options.allow_methods));
+  if (!options.allow_headers.empty()) out.config.set("allow_headers", text_list(options.allow_headers));
+  if (!options.expose_headers.empty()) out.config.set("expose_headers", text_list(options.expose_headers));
   out.config.set("allow_credentials", boolean(options.allow_credentials));
   out.config.set("max_age", number(options.max_age));
   return out;
@@ -87,18 +87,20 @@ std::string literal_replacement(std::string_view value) {
   return out;
 }
 
+// `by` is how the plugin finds what it replaces: "regex", "literal" or "prefix"; empty: the whole path.
 struct PathRewrite {
-  std::string regex, replacement;
+  const char* by;
+  std::string what, replacement;
 };
 
 PathRewrite by_rewrite_path(const std::string& target, const config::PathMatch& path) {
-  using Kind = config::PathMatch::Kind;
-  std::string flags = path.ignore_case ? "(?i)" : "";
-  std::string to = literal_replacement(target);
-  if (path.kind != Kind::kPrefix) return {"^.*$", to};
+  if (path.kind != config::PathMatch::Kind::kPrefix) return {"", {}, target};
+  if (!path.text.empty() && !path.ignore_case && !target.ends_with('/')) return {"prefix", path.text, target};
   // "/p" → "X", "/p/y" → "X/y"; an X that ends with a slash doesn't get a second one.
-  if (target.ends_with('/')) return {flags + "^" + escaped(path.text) + "(/|$)", to};
-  return {flags + "^" + escaped(path.text) + "(/.*)?$", to + "\\1"};
+  std::string start = std::string(path.ignore_case ? "(?i)" : "") + "^" + escaped(path.text);
+  std::string to = literal_replacement(target);
+  if (target.ends_with('/')) return {"regex", start + "(/|$)", to};
+  return {"regex", start + "(/.*)?$", to + "\\1"};
 }
 
 PathRewrite by_rewrite_target(const std::string& target, const config::PathMatch& path) {
@@ -108,14 +110,12 @@ PathRewrite by_rewrite_target(const std::string& target, const config::PathMatch
   for (size_t i = 0; i + 1 < target.size(); ++i) groups |= target[i] == '$' && target[i + 1] >= '0' && target[i + 1] <= '9';
   std::string to = target;
   if (groups) std::replace(to.begin(), to.end(), '$', '\\');
-  std::string flags = path.ignore_case ? "(?i)" : "";
-  switch (path.kind) {
-    case Kind::kExact: return {flags + escaped(path.text), to};
-    case Kind::kPrefix: return path.text.empty() ? PathRewrite{"^/", to} : PathRewrite{flags + escaped(path.text), to};
-    case Kind::kPrefixRegex: return {path.text + ".*", to};
-    case Kind::kFullRegex: return {path.text + "$", to};
-  }
-  return {};
+  if (path.kind == Kind::kPrefixRegex) return {"regex", path.text + ".*", to};
+  if (path.kind == Kind::kFullRegex) return {"regex", path.text + "$", to};
+  if (path.text.empty()) return {"regex", "^/", to};
+  // Every occurrence of the path's text, as Higress does it.
+  if (path.ignore_case) return {"regex", "(?i)" + escaped(path.text), to};
+  return {"literal", path.text, to};
 }
 
 std::optional<FilterSpec> rewrite(const IngressOptions& options, const config::PathMatch& path) {
@@ -131,7 +131,7 @@ std::optional<FilterSpec> rewrite(const IngressOptions& options, const config::P
                                                   : by_rewrite_path(options.rewrite_path, path);
     out.source = options.rewrite_path.empty() ? "rewrite-target" : "rewrite-path";
     ConfigNode& node = out.config.set("path", ConfigNode::map());
-    node.set("regex", text(by.regex));
+    if (*by.by) node.set(by.by, text(by.what));
     node.set("replacement", text(by.replacement));
   }
   if (out.config.entries().empty()) return std::nullopt;

@@ -81,7 +81,10 @@ std::optional<FilterSpec> read_gzip(const Field& root, Reader& reader) {
   set("window_bits", reader.integer(gzip["windowBits"], 12, 9, 15));
   reader.integer(gzip["chunkSize"], 4096, 1, INT32_MAX);
   set("level", compression_level(gzip["compressionLevel"], reader));
-  reader.one_of(gzip["compressionStrategy"], {"DEFAULT_STRATEGY", "FILTERED", "HUFFMAN_ONLY", "RLE", "FIXED"});
+  static constexpr const char* kStrategies[] = {"default", "filtered", "huffman_only", "rle", "fixed"};
+  size_t strategy =
+      reader.one_of(gzip["compressionStrategy"], {"DEFAULT_STRATEGY", "FILTERED", "HUFFMAN_ONLY", "RLE", "FIXED"});
+  out.config.set("strategy", ConfigNode::scalar(kStrategies[strategy], true));
   if (!enable) return std::nullopt;
   return out;
 }

@@ -1,6 +1,8 @@
 #include "compile/hosts.h"
 
 #include <algorithm>
+#include <span>
+#include <tuple>
 
 #include "config/router.h"
 
@@ -30,15 +32,21 @@ int rank(const HostRoute& r) {
   return r.route->path.kind == PathMatch::Kind::kExact ? 0 : 1;
 }
 
-// Whether `a` belongs before `b`, both of one rank.
-bool before(const HostRoute& a, const HostRoute& b) {
+// Everything of the order but the path's length, which regular expressions of different kinds don't compare.
+uint64_t low_key(const HostRoute& r) {
+  auto few = [](uint32_t n) { return std::min<uint64_t>(n, 0xffff); };
+  uint64_t methods = r.route->methods.empty() ? 0xffff : std::min<uint64_t>(r.method_length, 0xfffe);
+  return methods << 32 | (0xffff - few(r.header_conditions)) << 16 | (0xffff - few(r.query_conditions));
+}
+
+// Whether the regular expression `a` belongs before `b`.
+bool regex_before(const HostRoute& a, const HostRoute& b) {
   size_t a_length = a.route->path.text.size(), b_length = b.route->path.text.size();
   if (a.route->path.kind == b.route->path.kind && a_length != b_length) return a_length > b_length;
-  if (a.route->methods.empty() != b.route->methods.empty()) return !a.route->methods.empty();
-  if (a.method_length != b.method_length) return a.method_length < b.method_length;
-  if (a.header_conditions != b.header_conditions) return a.header_conditions > b.header_conditions;
-  return a.query_conditions > b.query_conditions;
+  return a.sort_low < b.sort_low;
 }
+
+constexpr uint64_t kRegexKey = uint64_t{3} << 32;
 
 // Two kinds of regular expressions that are compared by length among themselves only have no total order. What Higress
 // does with them is an insertion sort for all but very long lists, and so is this.
@@ -46,34 +54,39 @@ void sort_regexes(std::span<const HostRoute*> routes) {
   for (size_t i = 1; i < routes.size(); ++i) {
     const HostRoute* moved = routes[i];
     size_t at = i;
-    for (; at > 0 && before(*moved, *routes[at - 1]); --at) routes[at] = routes[at - 1];
+    for (; at > 0 && regex_before(*moved, *routes[at - 1]); --at) routes[at] = routes[at - 1];
     routes[at] = moved;
   }
 }
 
 }  // namespace
 
+void HostRoute::seal() {
+  rule_hash = std::hash<std::string>()(rule_key);
+  sort_low = low_key(*this);
+  sort_high = static_cast<uint64_t>(rank(*this)) << 32;
+  if (sort_high != kRegexKey) sort_high |= 0xffffffff - std::min<uint64_t>(route->path.text.size(), 0xffffffff);
+}
+
 void sort_routes(std::vector<const HostRoute*>& routes) {
   struct Key {
-    const HostRoute* route;
-    int rank;
+    uint64_t high, low;
     uint32_t position;
+    const HostRoute* route;
   };
   std::vector<Key> keys;
   keys.reserve(routes.size());
-  for (uint32_t i = 0; i < routes.size(); ++i) keys.push_back({routes[i], rank(*routes[i]), i});
+  for (uint32_t i = 0; i < routes.size(); ++i) {
+    bool regex = routes[i]->sort_high == kRegexKey;
+    keys.push_back({routes[i]->sort_high, regex ? 0 : routes[i]->sort_low, i, routes[i]});
+  }
   std::sort(keys.begin(), keys.end(), [](const Key& a, const Key& b) {
-    if (a.rank != b.rank) return a.rank < b.rank;
-    if (a.rank != 3) {
-      if (before(*a.route, *b.route)) return true;
-      if (before(*b.route, *a.route)) return false;
-    }
-    return a.position < b.position;
+    return std::tie(a.high, a.low, a.position) < std::tie(b.high, b.low, b.position);
   });
   size_t first_regex = keys.size(), last_regex = 0;
   for (size_t i = 0; i < keys.size(); ++i) {
     routes[i] = keys[i].route;
-    if (keys[i].rank != 3) continue;
+    if (keys[i].high != kRegexKey) continue;
     first_regex = std::min(first_regex, i);
     last_regex = i + 1;
   }
@@ -127,20 +140,31 @@ void HostTable::lose(Host& host, const Candidate& loser, std::string message) {
 // All path rules in age order without those whose key an older one holds.
 std::vector<HostTable::Candidate> HostTable::living_rules(Host& host) {
   std::vector<Candidate> out;
-  std::unordered_map<std::string_view, Candidate> holders;
   for (const auto& [entry, routes] : host.contributors) {
     for (const HostRoute& route : routes->routes) {
-      if (route.role != HostRoute::Role::kPath) continue;
-      Candidate candidate{&route, entry};
-      auto [holder, fresh] = holders.emplace(route.rule_key, candidate);
-      if (fresh) {
-        out.push_back(candidate);
-      } else {
-        lose(host, candidate, "the same rule is in " + holder->second.route->route->origin +
-                                  ", which is older; this one has no effect");
-      }
+      if (route.role == HostRoute::Role::kPath) out.push_back({&route, entry});
     }
   }
+  // Open addressing; the holders by position in `out`, from 1.
+  size_t capacity = 4;
+  while (capacity < out.size() * 2) capacity *= 2;
+  std::vector<uint32_t> holders(capacity, 0);
+  size_t kept = 0;
+  for (const Candidate& candidate : out) {
+    size_t slot = candidate.route->rule_hash & (capacity - 1);
+    while (holders[slot] && (out[holders[slot] - 1].route->rule_hash != candidate.route->rule_hash ||
+                             out[holders[slot] - 1].route->rule_key != candidate.route->rule_key)) {
+      slot = (slot + 1) & (capacity - 1);
+    }
+    if (holders[slot]) {
+      lose(host, candidate, "the same rule is in " + out[holders[slot] - 1].route->route->origin +
+                                ", which is older; this one has no effect");
+      continue;
+    }
+    out[kept++] = candidate;
+    holders[slot] = static_cast<uint32_t>(kept);
+  }
+  out.resize(kept);
   return out;
 }
 

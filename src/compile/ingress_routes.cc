@@ -150,6 +150,7 @@ class IngressCompiler {
     out.method_length = method_length_;
     out.header_conditions = header_conditions_;
     out.query_conditions = query_conditions_;
+    out.seal();
     host(host_name).routes.push_back(std::move(out));
   }
 
@@ -289,6 +290,7 @@ class IngressCompiler {
     out.route = std::move(route);
     out.field = field;
     out.mark = backend.mark;
+    out.seal();
     host("*");
     for (auto& known : out_.hosts) known.routes.push_back(out);
   }
@@ -310,6 +312,7 @@ class IngressCompiler {
       out.route = std::move(route);
       out.field = "metadata.annotations app-root";
       out.mark = ingress_.meta.mark;
+      out.seal();
       known.routes.push_back(std::move(out));
     }
   }

@@ -145,6 +145,7 @@ HostRoute host_route(const std::string& name, config::PathMatch::Kind kind, cons
   out.header_conditions = headers;
   out.query_conditions = queries;
   out.route = std::move(route);
+  out.seal();
   return out;
 }
 
@@ -165,12 +166,14 @@ TEST(Order, Rules) {
   want.push_back(host_route("prefix root with header", K::kPrefix, "", 0, 1));
   want.push_back(host_route("app root", K::kExact, "/"));
   want.back().role = HostRoute::Role::kAppRoot;
+  want.back().seal();
   want.push_back(host_route("regex long", K::kPrefixRegex, "/aaaaaaaa"));
   want.push_back(host_route("regex", K::kPrefixRegex, "/a", 0, 0, 1));
   want.push_back(host_route("regex plain", K::kPrefixRegex, "/a"));
   want.push_back(host_route("catch-all", K::kPrefix, ""));
   want.push_back(host_route("default", K::kPrefix, ""));
   want.back().role = HostRoute::Role::kDefaultBackend;
+  want.back().seal();
 
   std::mt19937 random(5);
   for (int i = 0; i < 300; ++i) {

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 
 namespace sluice::config {
 namespace {
@@ -211,26 +210,37 @@ void set_target(RequestKey& key, std::string_view target) {
 void RouteIndex::Table::build(const std::vector<std::shared_ptr<const Route>>& routes,
                               const std::vector<uint32_t>& members) {
   if (members.empty()) return;
-  // Routes of one text are not always neighbours in the list.
-  std::vector<std::pair<std::string_view, uint32_t>> sorted;
-  sorted.reserve(members.size());
-  for (uint32_t position : members) sorted.emplace_back(routes[position]->path.text, position);
-  std::sort(sorted.begin(), sorted.end());
   size_t capacity = 4;
-  while (capacity < sorted.size() * 2) capacity *= 2;
+  while (capacity < members.size() * 2) capacity *= 2;
   slots_.resize(capacity);
-  positions_.reserve(sorted.size());
-  for (size_t i = 0; i < sorted.size();) {
-    std::string_view text = sorted[i].first;
-    Group group{hash_text(text), static_cast<uint32_t>(positions_.size()), 0};
-    for (; i < sorted.size() && sorted[i].first == text; ++i) {
-      positions_.push_back(sorted[i].second);
-      ++group.count;
+  // First how many routes each text has (routes of one text are not always neighbours), then where they go.
+  std::vector<uint32_t> slot_by_member(members.size());
+  std::vector<uint32_t> first_by_slot(capacity);  // one member of the slot's text, to compare with
+  for (size_t i = 0; i < members.size(); ++i) {
+    const std::string& text = routes[members[i]]->path.text;
+    uint64_t hash = hash_text(text);
+    size_t slot = slot_of(hash, capacity - 1);
+    while (slots_[slot].count &&
+           (slots_[slot].hash != hash || routes[first_by_slot[slot]]->path.text != text)) {
+      slot = (slot + 1) & (capacity - 1);
     }
-    size_t slot = slot_of(group.hash, capacity - 1);
-    while (slots_[slot].count) slot = (slot + 1) & (capacity - 1);
-    slots_[slot] = group;
+    if (!slots_[slot].count++) {
+      slots_[slot].hash = hash;
+      first_by_slot[slot] = members[i];
+    }
+    slot_by_member[i] = static_cast<uint32_t>(slot);
     longest_ = std::max(longest_, text.size());
+  }
+  uint32_t next = 0;
+  for (Group& group : slots_) {
+    group.first = next;
+    next += group.count;
+    group.count = 0;
+  }
+  positions_.resize(members.size());
+  for (size_t i = 0; i < members.size(); ++i) {
+    Group& group = slots_[slot_by_member[i]];
+    positions_[group.first + group.count++] = members[i];
   }
 }
 

@@ -1,10 +1,11 @@
 #pragma once
-// The client side of an HTTP/2 connection (RFC 9113, RFC 8441), over a net::Stream that is connected and, with TLS, has
-// agreed on h2.
+// The client side of an HTTP/2 connection (RFC 9113, RFC 8441), over a net::Stream that is
+// connected and, with TLS, has agreed on h2.
 //
-// Streams may be opened before the server's SETTINGS have come; can_open() follows the server's limit once it is known.
-// A request whose head has `upgrade` set becomes an extended CONNECT: ask allows_extended_connect() first. Its 2xx answer
-// has ResponseHead::upgrade set. Pushed streams are refused.
+// Streams may be opened before the server's SETTINGS have come; can_open() follows the server's
+// limit once it is known. A request whose head has `upgrade` set becomes an extended CONNECT: ask
+// allows_extended_connect() first. Its 2xx answer has ResponseHead::upgrade set. Pushed streams are
+// refused.
 //
 // The connection destroys itself (Loop::destroy_later) after Observer::on_closed().
 
@@ -13,12 +14,16 @@
 
 namespace sluice::http {
 
-class Http2ClientConnection final : public ClientConnection, public event::Destroyable, public Http2Session {
+class Http2ClientConnection final : public ClientConnection,
+                                    public event::Destroyable,
+                                    public Http2Session {
  public:
-  Http2ClientConnection(event::Loop& loop, net::Stream stream, const Http2Settings& settings, Observer& observer);
+  Http2ClientConnection(event::Loop& loop, net::Stream stream, const Http2Settings& settings,
+                        Observer& observer);
   ~Http2ClientConnection() override;
 
-  // Registers with the loop, or takes the descriptor over (the default). False: failed; closed, the observer not told.
+  // Registers with the loop, or takes the descriptor over (the default). False: failed; closed, the
+  // observer not told.
   bool start(bool already_registered = true);
   // Closes a connection without streams, and does not tell the observer.
   void close_idle();

@@ -1,6 +1,6 @@
 #pragma once
-// Between HPACK field lists and the message model: reading request and response heads (RFC 9113 §8), writing them as
-// nghttp2 name-value lists.
+// Between HPACK field lists and the message model: reading request and response heads (RFC 9113
+// §8), writing them as nghttp2 name-value lists.
 
 #include <nghttp2/nghttp2.h>
 
@@ -19,9 +19,9 @@ enum class HeadError : uint8_t {
   kMalformed,  // RFC 9113 §8.1.1
 };
 
-// Takes in the fields of one header block, in order, copying each into the head's arena once. nghttp2 has checked names,
-// values, the order and presence of pseudo-header fields, connection-specific fields and content-length's syntax; what it
-// leaves open is checked here.
+// Takes in the fields of one header block, in order, copying each into the head's arena once.
+// nghttp2 has checked names, values, the order and presence of pseudo-header fields,
+// connection-specific fields and content-length's syntax; what it leaves open is checked here.
 class Http2HeadReader {
  public:
   explicit Http2HeadReader(const Http2Settings& settings) : settings_(&settings) {}
@@ -31,8 +31,9 @@ class Http2HeadReader {
   HeadError add_response_field(ResponseHead& head, std::string_view name, std::string_view value);
   HeadError add_trailer(HeaderMap& trailers, std::string_view name, std::string_view value);
 
-  // After the last field: joins cookies (§8.2.3), settles authority, turns an extended CONNECT (RFC 8441) into the
-  // upgrade that it is, so that `head` looks like the HTTP/1.1 request of the same meaning: method GET, `upgrade` set.
+  // After the last field: joins cookies (§8.2.3), settles authority, turns an extended CONNECT (RFC
+  // 8441) into the upgrade that it is, so that `head` looks like the HTTP/1.1 request of the same
+  // meaning: method GET, `upgrade` set.
   HeadError finish_request(RequestHead& head);
 
   bool too_large() const { return too_large_; }

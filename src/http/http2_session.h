@@ -1,17 +1,19 @@
 #pragma once
-// What the server and the client side of an HTTP/2 connection share: the nghttp2 session, the socket, flow control, the
-// output queue, limits and the end of the connection.
+// What the server and the client side of an HTTP/2 connection share: the nghttp2 session, the
+// socket, flow control, the output queue, limits and the end of the connection.
 //
-// Input: bytes are read into one borrowed block and given to nghttp2; body bytes are handed on as slices of that block.
-// Output: send_*() only leaves work for nghttp2. Frames are made and written once per loop turn (Loop::run_soon), so that
-// what became ready on all streams of the connection in one turn leaves in one system call. Body slices are queued as they
-// are; frame heads and small bodies are gathered in one borrowed block.
+// Input: bytes are read into one borrowed block and given to nghttp2; body bytes are handed on as
+// slices of that block. Output: send_*() only leaves work for nghttp2. Frames are made and written
+// once per loop turn (Loop::run_soon), so that what became ready on all streams of the connection
+// in one turn leaves in one system call. Body slices are queued as they are; frame heads and small
+// bodies are gathered in one borrowed block.
 //
-// Flow control: the stream window is given back as the handler takes the bytes, so pause() closes it. The connection
-// window is given back on receipt, until max_held_bytes wait for paused streams.
+// Flow control: the stream window is given back as the handler takes the bytes, so pause() closes
+// it. The connection window is given back on receipt, until max_held_bytes wait for paused streams.
 //
-// nghttp2 may not be re-entered from its callbacks with mem_recv or mem_send. Handlers are called from receive callbacks
-// directly (their send_*() only submit), and in all other cases from settle(), outside of nghttp2.
+// nghttp2 may not be re-entered from its callbacks with mem_recv or mem_send. Handlers are called
+// from receive callbacks directly (their send_*() only submit), and in all other cases from
+// settle(), outside of nghttp2.
 
 #include <nghttp2/nghttp2.h>
 
@@ -49,8 +51,8 @@ class Http2Session : public event::IoHandler {
   Http2Session(event::Loop& loop, net::Stream stream, const Http2Settings& settings, Side side);
   ~Http2Session();
 
-  // Registers (or takes over) the descriptor, sends the preface and reads `received` and what has arrived. False: failed,
-  // nothing was called.
+  // Registers (or takes over) the descriptor, sends the preface and reads `received` and what has
+  // arrived. False: failed, nothing was called.
   bool start_session(std::string_view received, bool already_registered);
 
   // --- for the sides
@@ -62,7 +64,8 @@ class Http2Session : public event::IoHandler {
   virtual void on_session_closed() = 0;
 
   // --- graceful and other ends
-  // GOAWAY that announces the end, and the final one when the peer has seen it. Streams under way finish.
+  // GOAWAY that announces the end, and the final one when the peer has seen it. Streams under way
+  // finish.
   void begin_drain();
   // Final GOAWAY at once.
   void send_final_goaway();
@@ -126,11 +129,13 @@ class Http2Session : public event::IoHandler {
   bool make_nghttp2_session();
   int submit_settings();
 
-  // Counts; on a flood remembers the violation and returns NGHTTP2_ERR_CALLBACK_FAILURE, for callbacks to return.
+  // Counts; on a flood remembers the violation and returns NGHTTP2_ERR_CALLBACK_FAILURE, for
+  // callbacks to return.
   int charge(FloodGuard::Kind kind);
   int violate(uint32_t http2_error, const char* text);
   StreamError violation_error() const {
-    return violation_ == NGHTTP2_ENHANCE_YOUR_CALM ? StreamError::kOverload : StreamError::kProtocol;
+    return violation_ == NGHTTP2_ENHANCE_YOUR_CALM ? StreamError::kOverload
+                                                   : StreamError::kProtocol;
   }
   void flush_stash(bool end);
   bool asks_for_stream_state(const nghttp2_frame_hd& head) const;
@@ -172,7 +177,7 @@ class Http2Session : public event::IoHandler {
   BlockRef tail_;
   uint32_t tail_used_ = 0;
 
-  Http2Stream* streams_ = nullptr;       // all stream objects
+  Http2Stream* streams_ = nullptr;  // all stream objects
   Http2Stream* settle_head_ = nullptr;
   Http2Stream* settle_tail_ = nullptr;
   uint32_t active_ = 0;

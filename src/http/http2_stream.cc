@@ -68,7 +68,8 @@ nghttp2_data_provider Http2Stream::body_source() {
   return provider;
 }
 
-// Says how much of the body goes into the next DATA frame; Http2Session::send_data_frame() takes it.
+// Says how much of the body goes into the next DATA frame; Http2Session::send_data_frame() takes
+// it.
 ssize_t Http2Stream::read_body(size_t limit, uint32_t* flags) {
   const size_t n = std::min(limit, out_.bytes());
   if (n == 0 && !out_end_) {
@@ -133,7 +134,8 @@ void Http2Stream::receive(Slice data, bool end) {
     hold(std::move(data));
     return;
   }
-  if (!data.empty() && open_in_nghttp2()) nghttp2_session_consume_stream(session_.ng_, id_, data.size());
+  if (!data.empty() && open_in_nghttp2())
+    nghttp2_session_consume_stream(session_.ng_, id_, data.size());
   if (end) in_end_told_ = true;
   handler_->on_data(std::move(data), end);
 }
@@ -193,7 +195,8 @@ void Http2Stream::deliver_held() {
   }
 }
 
-// Runs outside of nghttp2: tells the handler what has happened, and lets the stream go when it is over.
+// Runs outside of nghttp2: tells the handler what has happened, and lets the stream go when it is
+// over.
 void Http2Stream::settle() {
   if (handler_) deliver_held();
   if (drained_pending_) {

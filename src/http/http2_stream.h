@@ -1,6 +1,7 @@
 #pragma once
-// The part of an HTTP/2 stream that both sides share: queues, pausing, trailers, and the end. Made by a Http2Session,
-// destroyed by it when nghttp2 has closed the stream and nobody handles it any more.
+// The part of an HTTP/2 stream that both sides share: queues, pausing, trailers, and the end. Made
+// by a Http2Session, destroyed by it when nghttp2 has closed the stream and nobody handles it any
+// more.
 
 #include <nghttp2/nghttp2.h>
 
@@ -26,7 +27,8 @@ class Http2Stream : public event::Destroyable {
   friend class Http2Session;
   friend struct Http2Callbacks;
 
-  Http2Stream(Http2Session& session, const Http2Settings& settings) : session_(session), reader_(settings) {}
+  Http2Stream(Http2Session& session, const Http2Settings& settings)
+      : session_(session), reader_(settings) {}
 
   // --- for the sides: header blocks as they arrive
   virtual void on_block_begin() = 0;
@@ -64,17 +66,17 @@ class Http2Stream : public event::Destroyable {
   int32_t id_ = -1;
 
   bool head_sent_ = false;
-  bool head_left_ = false;   // the final head has been queued for the socket
-  bool no_body_ = false;     // the message we send ends with its head, whatever the handler sends
-  bool out_end_ = false;     // the handler has sent the end
+  bool head_left_ = false;  // the final head has been queued for the socket
+  bool no_body_ = false;    // the message we send ends with its head, whatever the handler sends
+  bool out_end_ = false;    // the handler has sent the end
   bool out_end_sent_ = false;
-  bool in_end_ = false;      // the peer has sent the end
+  bool in_end_ = false;  // the peer has sent the end
   bool in_end_told_ = false;
-  bool abandoned_ = false;   // reset or detached: further events are nobody's
+  bool abandoned_ = false;  // reset or detached: further events are nobody's
   bool reset_sent_ = false;
-  bool closed_ = false;      // nghttp2 has forgotten the stream
+  bool closed_ = false;  // nghttp2 has forgotten the stream
   bool reset_by_peer_ = false;
-  bool malformed_ = false;   // its head was refused
+  bool malformed_ = false;  // its head was refused
 
  private:
   struct PendingTrailers {
@@ -91,7 +93,8 @@ class Http2Stream : public event::Destroyable {
 
   SliceQueue out_;
   SliceQueue held_;
-  BlockRef held_tail_;       // small chunks are gathered here, so that they do not keep whole input blocks
+  BlockRef
+      held_tail_;  // small chunks are gathered here, so that they do not keep whole input blocks
   uint32_t held_tail_used_ = 0;
   std::unique_ptr<PendingTrailers> trailers_out_;  // wait until the body before them has gone
   HeaderMap* trailers_in_ = nullptr;

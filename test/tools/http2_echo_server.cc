@@ -1,9 +1,10 @@
-// Serves HTTP/2 in clear on a loopback port: every request is answered 200 with its own body, or "hello\n" if it has none.
-// For h2spec, h2load, nghttp and curl against the codec alone.
+// Serves HTTP/2 in clear on a loopback port: every request is answered 200 with its own body, or
+// "hello\n" if it has none. For h2spec, h2load, nghttp and curl against the codec alone.
 //
 //   http2_echo_server PORT
 //
-// At the end (SIGINT, SIGTERM) it prints how many requests it served, the CPU time it used, and block memory in use.
+// At the end (SIGINT, SIGTERM) it prints how many requests it served, the CPU time it used, and
+// block memory in use.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -11,10 +12,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <malloc.h>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <malloc.h>
 
 #include "event/loop.h"
 #include "http/http2_server.h"
@@ -69,7 +70,9 @@ class Echo final : public http::StreamHandler {
   http::ServerStream& stream_;
 };
 
-class Server final : public event::IoHandler, public http::ServerCallbacks, public http::ServerConnection::Owner {
+class Server final : public event::IoHandler,
+                     public http::ServerCallbacks,
+                     public http::ServerConnection::Owner {
  public:
   Server(event::Loop& loop, uint16_t port) : loop_(loop) {
     fd_ = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -79,7 +82,8 @@ class Server final : public event::IoHandler, public http::ServerCallbacks, publ
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0 || listen(fd_, 1024) != 0) {
+    if (bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0 ||
+        listen(fd_, 1024) != 0) {
       std::perror("listen");
       std::exit(1);
     }
@@ -94,13 +98,14 @@ class Server final : public event::IoHandler, public http::ServerCallbacks, publ
       const int fd = accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
       if (fd < 0) return;
       net::set_no_delay(fd);
-      auto* connection =
-          new http::Http2ServerConnection(loop_, net::Stream(fd), http::ConnectionInfo(), settings_, *this, *this);
+      auto* connection = new http::Http2ServerConnection(
+          loop_, net::Stream(fd), http::ConnectionInfo(), settings_, *this, *this);
       ++connections_;
       connection->start(Slice());
     }
   }
-  http::StreamHandler* on_request(http::ServerStream& stream, http::RequestHead& head, bool end) override {
+  http::StreamHandler* on_request(http::ServerStream& stream, http::RequestHead& head,
+                                  bool end) override {
     return Echo::start(stream, head, end);
   }
   void on_refused(const http::ConnectionInfo&, int, std::string_view) override {}
@@ -128,13 +133,16 @@ int main(int argc, char** argv) {
   loop.run();
   rusage usage;
   getrusage(RUSAGE_SELF, &usage);
-  const auto micros = [](const timeval& t) { return static_cast<double>(t.tv_sec) * 1e6 + static_cast<double>(t.tv_usec); };
+  const auto micros = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) * 1e6 + static_cast<double>(t.tv_usec);
+  };
   const double user = micros(usage.ru_utime);
   const double system = micros(usage.ru_stime);
-  std::printf("requests %lu, connections open %zu, cpu us/request: user %.2f system %.2f\n", requests,
-              server.connections(), requests ? user / static_cast<double>(requests) : 0,
+  std::printf("requests %lu, connections open %zu, cpu us/request: user %.2f system %.2f\n",
+              requests, server.connections(), requests ? user / static_cast<double>(requests) : 0,
               requests ? system / static_cast<double>(requests) : 0);
   const struct mallinfo2 heap = mallinfo2();
-  std::printf("blocks in use %zu, heap in use %zu\n", block_pool_stats().in_use_bytes, heap.uordblks);
+  std::printf("blocks in use %zu, heap in use %zu\n", block_pool_stats().in_use_bytes,
+              heap.uordblks);
   return 0;
 }
