@@ -21,8 +21,9 @@ class Arena {
   ~Arena() { reset(); }
 
   void* allocate(size_t bytes, size_t alignment = alignof(std::max_align_t)) {
+    if (!cursor_) return allocate_slow(bytes, alignment);
     char* p = align(cursor_, alignment);
-    if (p + bytes > end_ || !cursor_) return allocate_slow(bytes, alignment);
+    if (p + bytes > end_) return allocate_slow(bytes, alignment);
     cursor_ = p + bytes;
     return p;
   }

@@ -1,8 +1,10 @@
 #pragma once
-// The annotations of an Ingress, read into typed options. annotations.cc holds the one table of all that are known.
+// The annotations of an Ingress, read into typed options. annotations.cc holds the one table of all
+// that are known.
 //
-// An annotation is written with the prefix `nginx.ingress.kubernetes.io/` or `higress.io/`. Where both are read, the
-// nginx one wins if it is present and valid. A value that can't be understood is reported and dropped; the others apply.
+// An annotation is written with the prefix `nginx.ingress.kubernetes.io/` or `higress.io/`. Where
+// both are read, the nginx one wins if it is present and valid. A value that can't be understood is
+// reported and dropped; the others apply.
 
 #include <chrono>
 #include <cstdint>
@@ -35,14 +37,21 @@ struct SecretRef {
 // What the oldest Ingress that says any of it decides for a service and port.
 struct ServiceOptions {
   bool any = false;
-  enum class Protocol : uint8_t { kUnset, kHttp, kHttp2, kHttps, kGrpc, kGrpcs } protocol = Protocol::kUnset;
+  enum class Protocol : uint8_t {
+    kUnset,
+    kHttp,
+    kHttp2,
+    kHttps,
+    kGrpc,
+    kGrpcs
+  } protocol = Protocol::kUnset;
   SecretRef client_secret;  // proxy-ssl-secret
   bool verify = false;
   std::string ssl_name;
   bool send_server_name = false;
   std::optional<config::LoadBalancing> load_balancing;
-  config::HashPolicy hash;                   // upstream-hash-by
-  bool affinity = false;                     // the cookie below beats `hash`
+  config::HashPolicy hash;  // upstream-hash-by
+  bool affinity = false;    // the cookie below beats `hash`
   std::string cookie_name = "INGRESSCOOKIE";
   std::string cookie_path = "/";
   std::optional<int64_t> cookie_max_age, cookie_expires;
@@ -118,21 +127,24 @@ struct IngressOptions {
   TlsOptions tls;
 
   bool has_rewrite_family() const {
-    return !rewrite_target.empty() || !rewrite_path.empty() || use_regex || full_path_regex || !upstream_vhost.empty();
+    return !rewrite_target.empty() || !rewrite_path.empty() || use_regex || full_path_regex ||
+           !upstream_vhost.empty();
   }
 };
 
 // Reads all annotations of the Ingress. Messages are appended to `out`.
 IngressOptions parse_annotations(const resource::Ingress& ingress, resource::Diagnostics& out);
 
-// For documentation and completeness tests: each known key without prefix, and whether only higress.io/ is read.
+// For documentation and completeness tests: each known key without prefix, and whether only
+// higress.io/ is read.
 struct AnnotationInfo {
   std::string_view key;
   bool higress_only;
 };
 std::vector<AnnotationInfo> known_annotations();
 
-// Whether a path with these options is a regular expression (Higress: when a rewrite may refer to parts of it).
+// Whether a path with these options is a regular expression (Higress: when a rewrite may refer to
+// parts of it).
 bool path_is_regex(const IngressOptions& options, std::string_view path);
 
 }  // namespace sluice::compile

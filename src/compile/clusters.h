@@ -1,15 +1,18 @@
 #pragma once
-// ClusterTable: which clusters exist, from which service or registry each is made, and its endpoints.
+// ClusterTable: which clusters exist, from which service or registry each is made, and its
+// endpoints.
 //
-// A cluster exists as long as a route refers to it; clusters of registries always do. Its slot stays with its name. What
-// changed is marked, and flush() builds just the marked ones into the next snapshot: a change of endpoints replaces the
-// endpoint set of a copy of the cluster and nothing else.
+// A cluster exists as long as a route refers to it; clusters of registries always do. Its slot
+// stays with its name. What changed is marked, and flush() builds just the marked ones into the
+// next snapshot: a change of endpoints replaces the endpoint set of a copy of the cluster and
+// nothing else.
 //
-// Hosts: "<service>.<namespace>.svc.<domain suffix>" is a Service, "<name>.static" and "<name>.dns" a registry of the
-// McpBridge. A cluster whose service or port is unknown has no entry in the snapshot: its requests get 503.
+// Hosts: "<service>.<namespace>.svc.<domain suffix>" is a Service, "<name>.static" and "<name>.dns"
+// a registry of the McpBridge. A cluster whose service or port is unknown has no entry in the
+// snapshot: its requests get 503.
 //
-// Subsets: endpoints carry the labels of the EndpointSlice they came from; the subset `v1` of a host is its endpoints
-// with the label `version: v1` (Istio's convention).
+// Subsets: endpoints carry the labels of the EndpointSlice they came from; the subset `v1` of a
+// host is its endpoints with the label `version: v1` (Istio's convention).
 
 #include <map>
 #include <memory>
@@ -46,7 +49,8 @@ class ClusterTable {
   void release(uint32_t slot);
 
   // Offers options for a service and port; those of the oldest Ingress count.
-  void offer(const std::string& host, uint16_t port, const Age& age, std::shared_ptr<const ServiceOptions> options);
+  void offer(const std::string& host, uint16_t port, const Age& age,
+             std::shared_ptr<const ServiceOptions> options);
   void withdraw(const std::string& host, uint16_t port, const Age& age);
   // Whether other options than those of `age` are in force.
   bool is_overruled(const std::string& host, uint16_t port, const Age& age) const;
@@ -54,7 +58,8 @@ class ClusterTable {
   // --- what services say ---
   std::string service_host(const std::string& ns, const std::string& service) const;
   // The number of a service's named port.
-  std::optional<uint16_t> port_by_name(const std::string& ns, const std::string& service, const std::string& port) const;
+  std::optional<uint16_t> port_by_name(const std::string& ns, const std::string& service,
+                                       const std::string& port) const;
   // The only port of a host; nothing if there are several or the host is unknown.
   std::optional<uint16_t> only_port(const std::string& host) const;
 
@@ -97,9 +102,11 @@ class ClusterTable {
 
   void build(State& state);
   bool build_from_service(State& state, const resource::Service& service, config::Cluster& cluster);
-  void build_from_registry(State& state, const resource::Registry& registry, config::Cluster& cluster);
+  void build_from_registry(State& state, const resource::Registry& registry,
+                           config::Cluster& cluster);
   void apply_options(State& state, config::Cluster& cluster);
-  bool build_tls(State& state, config::Cluster& cluster, const std::string& sni, const ServiceOptions* options);
+  bool build_tls(State& state, config::Cluster& cluster, const std::string& sni,
+                 const ServiceOptions* options);
   std::shared_ptr<const config::EndpointSet> build_endpoints(State& state) const;
   void add_service_endpoints(const resource::Service& service, const resource::ServicePort& port,
                              const std::string& subset, std::vector<config::Endpoint>& out) const;
@@ -122,12 +129,15 @@ class ClusterTable {
   // "host|port" → offers, the oldest first
   std::unordered_map<std::string, std::map<Age, std::shared_ptr<const ServiceOptions>>> offers_;
   // "ns/service" → slices by name
-  std::unordered_map<std::string, std::map<std::string, std::shared_ptr<const resource::EndpointSlice>>> slices_;
+  std::unordered_map<std::string,
+                     std::map<std::string, std::shared_ptr<const resource::EndpointSlice>>>
+      slices_;
   using Registries = std::unordered_map<std::string, std::shared_ptr<const resource::Registry>>;
   Registries registries_;  // by host; each holds the McpBridge it is part of
-  std::unordered_map<std::string, uint32_t> registry_slots_;               // by cluster name
+  std::unordered_map<std::string, uint32_t> registry_slots_;  // by cluster name
   std::unordered_map<std::string, std::vector<net::Address>> resolved_;
-  std::unordered_map<std::string, std::unordered_set<net::Address, HashAddress>> unhealthy_;  // by cluster name
+  std::unordered_map<std::string, std::unordered_set<net::Address, HashAddress>>
+      unhealthy_;  // by cluster name
 };
 
 }  // namespace sluice::compile

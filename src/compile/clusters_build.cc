@@ -21,9 +21,10 @@ bool slice_has_label(const resource::EndpointSlice& slice, const std::string& su
   return label && label->value == subset;
 }
 
-// The port of a slice (or an Endpoints subset) that stands for a service port: of the same name, or the only one of an
-// unnamed service port.
-const resource::SlicePort* find_port(const std::vector<resource::SlicePort>& ports, const resource::ServicePort& wanted) {
+// The port of a slice (or an Endpoints subset) that stands for a service port: of the same name, or
+// the only one of an unnamed service port.
+const resource::SlicePort* find_port(const std::vector<resource::SlicePort>& ports,
+                                     const resource::ServicePort& wanted) {
   for (const resource::SlicePort& port : ports) {
     if (port.name == wanted.name && port.protocol == "TCP") return &port;
   }
@@ -45,7 +46,8 @@ Protocol protocol_of(const resource::ServicePort& port) {
   std::string name = resource::to_lower(port.name);
   if (auto known = protocol_by_word(name)) return *known;
   if (name.starts_with("grpc-web-")) return *protocol_by_word("grpc-web");
-  if (auto known = protocol_by_word(std::string_view(name).substr(0, name.find('-')))) return *known;
+  if (auto known = protocol_by_word(std::string_view(name).substr(0, name.find('-'))))
+    return *known;
   return {};
 }
 
@@ -72,7 +74,8 @@ void ClusterTable::build(State& state) {
     std::string ns, service;
     state.problem = split_host(state.key.host, &ns, &service)
                         ? "Service " + ns + "/" + service + " does not exist; requests get 503"
-                        : "no Service or registry is called " + resource::in_quotes(state.key.host) + "; requests get 503";
+                        : "no Service or registry is called " +
+                              resource::in_quotes(state.key.host) + "; requests get 503";
     usable = false;
   }
   if (!usable) {
@@ -88,7 +91,8 @@ void ClusterTable::build(State& state) {
   cluster->endpoints = build_endpoints(state);
 }
 
-bool ClusterTable::build_from_service(State& state, const resource::Service& service, config::Cluster& cluster) {
+bool ClusterTable::build_from_service(State& state, const resource::Service& service,
+                                      config::Cluster& cluster) {
   auto port = std::find_if(service.ports.begin(), service.ports.end(),
                            [&](const auto& p) { return p.port == state.key.port; });
   if (port == service.ports.end()) {
@@ -120,7 +124,8 @@ bool ClusterTable::build_from_service(State& state, const resource::Service& ser
   return true;
 }
 
-void ClusterTable::build_from_registry(State& state, const resource::Registry& registry, config::Cluster& cluster) {
+void ClusterTable::build_from_registry(State& state, const resource::Registry& registry,
+                                       config::Cluster& cluster) {
   if (registry.port != state.key.port) {
     state.problem = state.key.host + " has no port " + std::to_string(state.key.port) + ", only " +
                     std::to_string(registry.port) + "; requests get 503";
@@ -166,7 +171,8 @@ void ClusterTable::apply_options(State& state, config::Cluster& cluster) {
     }
     return;
   }
-  bool http2 = options->protocol == P::kHttp2 || options->protocol == P::kGrpc || options->protocol == P::kGrpcs;
+  bool http2 = options->protocol == P::kHttp2 || options->protocol == P::kGrpc ||
+               options->protocol == P::kGrpcs;
   cluster.protocol = http2 ? config::UpstreamProtocol::kHttp2 : config::UpstreamProtocol::kHttp1;
   bool tls = options->protocol == P::kHttps || options->protocol == P::kGrpcs ||
              (options->protocol != P::kHttp && !options->client_secret.empty());
@@ -179,7 +185,8 @@ void ClusterTable::apply_options(State& state, config::Cluster& cluster) {
 bool ClusterTable::build_tls(State& state, config::Cluster& cluster, const std::string& sni,
                              const ServiceOptions* options) {
   net::TlsClientConfig config;
-  config.sni = options && options->send_server_name && !options->ssl_name.empty() ? options->ssl_name : sni;
+  config.sni =
+      options && options->send_server_name && !options->ssl_name.empty() ? options->ssl_name : sni;
   config.verify = options && options->verify;
   config.alpn = {cluster.protocol == config::UpstreamProtocol::kHttp2 ? "h2" : "http/1.1"};
   std::string problem;
@@ -238,7 +245,8 @@ std::shared_ptr<const config::EndpointSet> ClusterTable::build_endpoints(State& 
     if (source.service) {
       auto port = std::find_if(source.service->ports.begin(), source.service->ports.end(),
                                [&](const auto& p) { return p.port == state.key.port; });
-      if (port != source.service->ports.end()) add_service_endpoints(*source.service, *port, state.key.subset, list);
+      if (port != source.service->ports.end())
+        add_service_endpoints(*source.service, *port, state.key.subset, list);
     }
   } else if (Source source = find(state.key.host); source.registry && state.key.subset.empty()) {
     for (const auto& [ip, port] : source.registry->addresses) {
@@ -247,17 +255,22 @@ std::shared_ptr<const config::EndpointSet> ClusterTable::build_endpoints(State& 
       list.push_back(std::move(endpoint));
     }
   }
-  std::sort(list.begin(), list.end(), [](const auto& a, const auto& b) { return a.address < b.address; });
-  list.erase(std::unique(list.begin(), list.end(), [](const auto& a, const auto& b) { return a.address == b.address; }),
+  std::sort(list.begin(), list.end(),
+            [](const auto& a, const auto& b) { return a.address < b.address; });
+  list.erase(std::unique(list.begin(), list.end(),
+                         [](const auto& a, const auto& b) { return a.address == b.address; }),
              list.end());
   if (auto unhealthy = unhealthy_.find(state.name); unhealthy != unhealthy_.end()) {
-    for (config::Endpoint& endpoint : list) endpoint.healthy = !unhealthy->second.contains(endpoint.address);
+    for (config::Endpoint& endpoint : list)
+      endpoint.healthy = !unhealthy->second.contains(endpoint.address);
   }
   return out;
 }
 
-void ClusterTable::add_service_endpoints(const resource::Service& service, const resource::ServicePort& port,
-                                         const std::string& subset, std::vector<config::Endpoint>& out) const {
+void ClusterTable::add_service_endpoints(const resource::Service& service,
+                                         const resource::ServicePort& port,
+                                         const std::string& subset,
+                                         std::vector<config::Endpoint>& out) const {
   auto add = [&](const std::string& ip, uint16_t number) -> config::Endpoint* {
     auto address = net::Address::parse_ip(ip, number);
     if (!address) return nullptr;
@@ -292,7 +305,8 @@ void ClusterTable::add_service_endpoints(const resource::Service& service, const
   }
 }
 
-void ClusterTable::add_dns_endpoints(const config::DnsDiscovery& dns, std::vector<config::Endpoint>& out) const {
+void ClusterTable::add_dns_endpoints(const config::DnsDiscovery& dns,
+                                     std::vector<config::Endpoint>& out) const {
   for (const std::string& name : dns.names) {
     auto at = resolved_.find(name);
     if (at == resolved_.end()) continue;

@@ -1,6 +1,6 @@
 #pragma once
-// The private state of one cluster of a ClusterTable, shared by clusters.cc (what exists and what changed) and
-// clusters_build.cc (how one is made).
+// The private state of one cluster of a ClusterTable, shared by clusters.cc (what exists and what
+// changed) and clusters_build.cc (how one is made).
 
 #include "compile/clusters.h"
 
@@ -15,8 +15,8 @@ struct ClusterTable::State {
   bool endpoints_only = false;  // of the mark
   std::shared_ptr<const config::Cluster> built;
   // Where the endpoints come from; set by build().
-  std::string endpoints_host;  // host whose Service gives them
-  std::vector<std::string> hosts, dns_names, secrets;  // what it depends on
+  std::string endpoints_host;                           // host whose Service gives them
+  std::vector<std::string> hosts, dns_names, secrets;   // what it depends on
   std::shared_ptr<const config::UpstreamTls> last_tls;  // of the last build that worked …
   std::string last_tls_secret;                          // … and the Secret it was made with
   std::string problem;

@@ -26,15 +26,17 @@ void Compiler::set_health(const std::string& cluster, const net::Address& endpoi
 
 Compiler::SnapshotPointer Compiler::apply(const resource::Changes& changes) {
   work_ = {};
-  // All of the store has changed already: first every index learns of it, then what depends on them is built.
+  // All of the store has changed already: first every index learns of it, then what depends on them
+  // is built.
   for (const resource::Change& change : changes) on_change(change);
 
-  // Ages decide conflicts, so that the order of work doesn't matter; it is fixed for the sake of slot numbers.
-  std::vector<resource::ObjectKey> marked(marked_.begin(), marked_.end());
-  std::sort(marked.begin(), marked.end());
+  // Ages decide conflicts, so that the order of work doesn't matter; it is fixed for the sake of
+  // slot numbers.
+  compiled_.assign(marked_.begin(), marked_.end());
+  std::sort(compiled_.begin(), compiled_.end());
   marked_.clear();
-  for (const resource::ObjectKey& key : marked) compile(key);
-  work_.ingresses = marked.size();
+  for (const resource::ObjectKey& key : compiled_) compile(key);
+  work_.ingresses = compiled_.size();
 
   auto next = std::make_shared<config::Snapshot>(*snapshot_);
   work_.clusters = clusters_.flush(*next);
@@ -49,18 +51,23 @@ Compiler::SnapshotPointer Compiler::apply(const resource::Changes& changes) {
 
 void Compiler::on_change(const resource::Change& change) {
   switch (change.key.kind) {
-    case Kind::kIngress: marked_.insert(change.key); return;
+    case Kind::kIngress:
+      marked_.insert(change.key);
+      return;
     case Kind::kService:
       clusters_.on_change(change);
       recompile_users(clusters_.service_host(change.key.ns, change.key.name));
       return;
     case Kind::kEndpoints:
-    case Kind::kEndpointSlice: return clusters_.on_change(change);
+    case Kind::kEndpointSlice:
+      return clusters_.on_change(change);
     case Kind::kMcpBridge:
       clusters_.on_change(change);
-      for (const auto* bridge : {as<resource::McpBridge>(change.before), as<resource::McpBridge>(change.after)}) {
+      for (const auto* bridge :
+           {as<resource::McpBridge>(change.before), as<resource::McpBridge>(change.after)}) {
         if (!bridge) continue;
-        for (const resource::Registry& registry : bridge->registries) recompile_users(registry.host());
+        for (const resource::Registry& registry : bridge->registries)
+          recompile_users(registry.host());
       }
       return;
     case Kind::kSecret:
@@ -68,9 +75,11 @@ void Compiler::on_change(const resource::Change& change) {
       tls_.on_secret(change.key);
       return;
     case Kind::kConfigMap:
-      if (change.key.ns == options_.system_namespace && change.key.name == kGlobalsConfigMap) on_globals(change.after);
+      if (change.key.ns == options_.system_namespace && change.key.name == kGlobalsConfigMap)
+        on_globals(change.after);
       return;
-    case Kind::kIngressClass: return;  // an Ingress names its class; nothing of the class object is looked at
+    case Kind::kIngressClass:
+      return;  // an Ingress names its class; nothing of the class object is looked at
   }
 }
 
@@ -121,7 +130,8 @@ void Compiler::compile(const resource::ObjectKey& key) {
     fresh->compiled = compile_ingress(*object, options_, clusters_, filters_);
     fresh->object = std::move(object);
   }
-  // The new one takes its clusters before the old one gives them back, so that they keep their slots.
+  // The new one takes its clusters before the old one gives them back, so that they keep their
+  // slots.
   auto at = ingresses_.find(key);
   if (at != ingresses_.end()) remove_ingress(*at->second);
   if (!fresh) {
@@ -149,9 +159,10 @@ void Compiler::ingress_diagnostics(const IngressEntry& entry, resource::Diagnost
   out.insert(out.end(), entry.compiled.diagnostics.begin(), entry.compiled.diagnostics.end());
   hosts_.diagnostics(entry, out);
   tls_.diagnostics(entry, out);
-  auto add = [&](resource::Severity severity, const CompiledIngress::ClusterUse& use, std::string message) {
-    out.push_back({severity, ingress.meta.file ? *ingress.meta.file : std::string(), use.mark.line, use.mark.column,
-                   ingress.key().to_string(), use.field, std::move(message)});
+  auto add = [&](resource::Severity severity, const CompiledIngress::ClusterUse& use,
+                 std::string message) {
+    out.push_back({severity, ingress.meta.file ? *ingress.meta.file : std::string(), use.mark.line,
+                   use.mark.column, ingress.key().to_string(), use.field, std::move(message)});
   };
   for (const auto& use : entry.compiled.clusters) {
     if (std::string problem = clusters_.problem(use.slot); !problem.empty()) {
@@ -159,8 +170,10 @@ void Compiler::ingress_diagnostics(const IngressEntry& entry, resource::Diagnost
     }
     if (entry.compiled.service_options && clusters_.is_overruled(use.host, use.port, entry.age)) {
       add(resource::Severity::kWarning, use,
-          "an older Ingress decides the upstream annotations (load-balance, backend-protocol, …) of " + use.host + ":" +
-              std::to_string(use.port) + "; those of this Ingress have no effect on it");
+          "an older Ingress decides the upstream annotations (load-balance, backend-protocol, …) "
+          "of " +
+              use.host + ":" + std::to_string(use.port) +
+              "; those of this Ingress have no effect on it");
     }
   }
 }
@@ -169,7 +182,8 @@ resource::Diagnostics Compiler::diagnostics() const {
   resource::Diagnostics out = globals_diagnostics_;
   std::vector<const IngressEntry*> entries;
   for (const auto& [key, entry] : ingresses_) entries.push_back(entry.get());
-  std::sort(entries.begin(), entries.end(), [](const auto* a, const auto* b) { return a->age.name < b->age.name; });
+  std::sort(entries.begin(), entries.end(),
+            [](const auto* a, const auto* b) { return a->age.name < b->age.name; });
   for (const IngressEntry* entry : entries) ingress_diagnostics(*entry, out);
   clusters_.diagnostics(out);
   return out;
@@ -178,10 +192,13 @@ resource::Diagnostics Compiler::diagnostics() const {
 resource::Diagnostics Compiler::diagnostics(const resource::ObjectKey& key) const {
   resource::Diagnostics out;
   if (key.kind == Kind::kIngress) {
-    if (auto at = ingresses_.find(key); at != ingresses_.end()) ingress_diagnostics(*at->second, out);
+    if (auto at = ingresses_.find(key); at != ingresses_.end())
+      ingress_diagnostics(*at->second, out);
   } else if (key.kind == Kind::kConfigMap) {
-    if (key.ns == options_.system_namespace && key.name == kGlobalsConfigMap) out = globals_diagnostics_;
+    if (key.ns == options_.system_namespace && key.name == kGlobalsConfigMap)
+      out = globals_diagnostics_;
   } else if (key.kind == Kind::kSecret) {
+    tls_.diagnostics_of_secret(key, out);
     resource::Diagnostics all;
     clusters_.diagnostics(all);
     for (auto& diagnostic : all) {

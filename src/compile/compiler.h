@@ -1,10 +1,11 @@
 #pragma once
 // Compiler: objects of the Store to snapshots, incrementally.
 //
-// apply() takes what changed and returns the next snapshot. The cost follows the change: an Ingress rebuilds its own
-// routes and the hosts it contributes to; endpoints replace one endpoint set; a Secret rebuilds the TLS entries that show
-// it; all else is shared with the snapshot before. The result is the same as that of compiling everything anew, except
-// where a last good version is kept in force.
+// apply() takes what changed and returns the next snapshot. The cost follows the change: an Ingress
+// rebuilds its own routes and the hosts it contributes to; endpoints replace one endpoint set; a
+// Secret rebuilds the TLS entries that show it; all else is shared with the snapshot before. The
+// result is the same as that of compiling everything anew, except where a last good version is kept
+// in force.
 //
 // Not thread-safe; belongs to the control thread. The snapshots may go anywhere.
 
@@ -43,8 +44,8 @@ class Compiler {
 
   SnapshotPointer apply(const resource::Changes& changes);
 
-  // Addresses of a DNS name (ports don't matter). They replace the former ones; a name that fails to resolve should
-  // keep what it had. Takes effect with the next apply() or refresh().
+  // Addresses of a DNS name (ports don't matter). They replace the former ones; a name that fails
+  // to resolve should keep what it had. Takes effect with the next apply() or refresh().
   void set_resolved(const std::string& name, std::vector<net::Address> addresses);
   // The verdict of active health checks. Same.
   void set_health(const std::string& cluster, const net::Address& endpoint, bool healthy);
@@ -52,6 +53,9 @@ class Compiler {
 
   SnapshotPointer snapshot() const { return snapshot_; }
   const Work& last_work() const { return work_; }
+  // The Ingresses that the last apply() compiled: changed ones, and users of a service whose ports
+  // changed.
+  const std::vector<resource::ObjectKey>& last_compiled() const { return compiled_; }
   const Options& options() const { return options_; }
   // DNS names that clusters need, sorted; resolve them and call set_resolved().
   std::vector<std::string> dns_names() const { return clusters_.dns_names(); }
@@ -79,13 +83,16 @@ class Compiler {
   HostTable hosts_;
   TlsHosts tls_;
 
-  std::unordered_map<resource::ObjectKey, std::unique_ptr<IngressEntry>, resource::ObjectKeyHash> ingresses_;
-  std::unordered_map<std::string, std::unordered_set<resource::ObjectKey, resource::ObjectKeyHash>> needs_;
+  std::unordered_map<resource::ObjectKey, std::unique_ptr<IngressEntry>, resource::ObjectKeyHash>
+      ingresses_;
+  std::unordered_map<std::string, std::unordered_set<resource::ObjectKey, resource::ObjectKeyHash>>
+      needs_;
   std::unordered_set<resource::ObjectKey, resource::ObjectKeyHash> marked_;
   std::shared_ptr<const config::Globals> globals_;
   resource::Diagnostics globals_diagnostics_;
   SnapshotPointer snapshot_;
   Work work_;
+  std::vector<resource::ObjectKey> compiled_;
 };
 
 }  // namespace sluice::compile

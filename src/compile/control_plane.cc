@@ -7,7 +7,8 @@ namespace sluice::compile {
 
 ControlPlane::ControlPlane(Options options) : compiler_(store_, std::move(options)) {}
 
-Update ControlPlane::apply(std::vector<resource::ParsedFile> changed, const std::vector<std::string>& removed) {
+Update ControlPlane::apply(std::vector<resource::ParsedFile> changed,
+                           const std::vector<std::string>& removed) {
   resource::Changes changes;
   std::vector<std::string> names;
   // New content first: an object that moved from one file to another must not be gone in between.
@@ -22,23 +23,30 @@ Update ControlPlane::apply(std::vector<resource::ParsedFile> changed, const std:
   out.snapshot = compiler_.apply(changes);
   for (const std::string& name : names) {
     resource::Diagnostics own = store_.diagnostics(name);
-    out.diagnostics.insert(out.diagnostics.end(), std::make_move_iterator(own.begin()), std::make_move_iterator(own.end()));
+    out.diagnostics.insert(out.diagnostics.end(), std::make_move_iterator(own.begin()),
+                           std::make_move_iterator(own.end()));
   }
-  std::set<resource::ObjectKey> reported;
+  std::set<resource::ObjectKey> touched(compiler_.last_compiled().begin(),
+                                        compiler_.last_compiled().end());
   for (const resource::Change& change : changes) {
-    if (!change.after || !reported.insert(change.key).second) continue;
-    resource::Diagnostics own = compiler_.diagnostics(change.key);
-    out.diagnostics.insert(out.diagnostics.end(), std::make_move_iterator(own.begin()), std::make_move_iterator(own.end()));
+    if (change.after) touched.insert(change.key);
+  }
+  for (const resource::ObjectKey& key : touched) {
+    resource::Diagnostics own = compiler_.diagnostics(key);
+    out.diagnostics.insert(out.diagnostics.end(), std::make_move_iterator(own.begin()),
+                           std::make_move_iterator(own.end()));
   }
   return out;
 }
 
-Compiler::SnapshotPointer ControlPlane::set_resolved(const std::string& name, std::vector<net::Address> addresses) {
+Compiler::SnapshotPointer ControlPlane::set_resolved(const std::string& name,
+                                                     std::vector<net::Address> addresses) {
   compiler_.set_resolved(name, std::move(addresses));
   return compiler_.refresh();
 }
 
-Compiler::SnapshotPointer ControlPlane::set_health(const std::string& cluster, const net::Address& endpoint, bool healthy) {
+Compiler::SnapshotPointer ControlPlane::set_health(const std::string& cluster,
+                                                   const net::Address& endpoint, bool healthy) {
   compiler_.set_health(cluster, endpoint, healthy);
   return compiler_.refresh();
 }
@@ -46,7 +54,8 @@ Compiler::SnapshotPointer ControlPlane::set_health(const std::string& cluster, c
 resource::Diagnostics ControlPlane::diagnostics() const {
   resource::Diagnostics out = store_.diagnostics();
   resource::Diagnostics compiled = compiler_.diagnostics();
-  out.insert(out.end(), std::make_move_iterator(compiled.begin()), std::make_move_iterator(compiled.end()));
+  out.insert(out.end(), std::make_move_iterator(compiled.begin()),
+             std::make_move_iterator(compiled.end()));
   return out;
 }
 

@@ -1,11 +1,12 @@
 #pragma once
-// ControlPlane: files to snapshots. Store and Compiler behind one door, used alike by `sluice check`, `sluice explain` and
-// the running gateway.
+// ControlPlane: files to snapshots. Store and Compiler behind one door, used alike by `sluice
+// check`, `sluice explain` and the running gateway.
 //
 //   ControlPlane control(options);
 //   auto update = control.apply(source::load_files(directory.files(), 2), {});  // once
 //   … publish update.snapshot, log update.diagnostics
-//   update = control.apply(source::load_files(changes.changed, 2), changes.removed);  // whenever the Directory reports
+//   update = control.apply(source::load_files(changes.changed, 2), changes.removed);  // whenever
+//   the Directory reports
 //
 // Not thread-safe; belongs to the control thread.
 
@@ -41,9 +42,12 @@ class ControlPlane {
   // Takes files that were read and parsed (source/files.h), and names of files that are gone.
   Update apply(std::vector<resource::ParsedFile> changed, const std::vector<std::string>& removed);
 
-  // As Compiler's; each returns a new snapshot at once. Unchanged input returns the snapshot in force.
-  Compiler::SnapshotPointer set_resolved(const std::string& name, std::vector<net::Address> addresses);
-  Compiler::SnapshotPointer set_health(const std::string& cluster, const net::Address& endpoint, bool healthy);
+  // As Compiler's; each returns a new snapshot at once. Unchanged input returns the snapshot in
+  // force.
+  Compiler::SnapshotPointer set_resolved(const std::string& name,
+                                         std::vector<net::Address> addresses);
+  Compiler::SnapshotPointer set_health(const std::string& cluster, const net::Address& endpoint,
+                                       bool healthy);
   std::vector<std::string> dns_names() const { return compiler_.dns_names(); }
 
   Compiler::SnapshotPointer snapshot() const { return compiler_.snapshot(); }

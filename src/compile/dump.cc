@@ -29,25 +29,38 @@ namespace {
 
 const char* name_of(ValueMatch::Source source) {
   switch (source) {
-    case ValueMatch::Source::kHeader: return "header";
-    case ValueMatch::Source::kQuery: return "query";
-    case ValueMatch::Source::kMethod: return "method";
-    case ValueMatch::Source::kAuthority: return "authority";
-    case ValueMatch::Source::kPath: return "path";
-    case ValueMatch::Source::kScheme: return "scheme";
+    case ValueMatch::Source::kHeader:
+      return "header";
+    case ValueMatch::Source::kQuery:
+      return "query";
+    case ValueMatch::Source::kMethod:
+      return "method";
+    case ValueMatch::Source::kAuthority:
+      return "authority";
+    case ValueMatch::Source::kPath:
+      return "path";
+    case ValueMatch::Source::kScheme:
+      return "scheme";
   }
   return "?";
 }
 
 const char* name_of(HashPolicy::Source source) {
   switch (source) {
-    case HashPolicy::Source::kNone: return "none";
-    case HashPolicy::Source::kHeader: return "header";
-    case HashPolicy::Source::kCookie: return "cookie";
-    case HashPolicy::Source::kQuery: return "query";
-    case HashPolicy::Source::kSourceAddress: return "source address";
-    case HashPolicy::Source::kPath: return "path";
-    case HashPolicy::Source::kAuthority: return "authority";
+    case HashPolicy::Source::kNone:
+      return "none";
+    case HashPolicy::Source::kHeader:
+      return "header";
+    case HashPolicy::Source::kCookie:
+      return "cookie";
+    case HashPolicy::Source::kQuery:
+      return "query";
+    case HashPolicy::Source::kSourceAddress:
+      return "source address";
+    case HashPolicy::Source::kPath:
+      return "path";
+    case HashPolicy::Source::kAuthority:
+      return "authority";
   }
   return "?";
 }
@@ -91,7 +104,8 @@ void write_retry(JsonWriter& out, const RetryPolicy& retry) {
     for (uint16_t status : retry.statuses) out.value(status);
     out.end_array();
   }
-  if (retry.per_try_timeout.count()) out.member("per_try_timeout_ms", retry.per_try_timeout.count());
+  if (retry.per_try_timeout.count())
+    out.member("per_try_timeout_ms", retry.per_try_timeout.count());
   out.end_object();
 }
 
@@ -149,41 +163,56 @@ std::vector<const T*> sorted(const PersistentMap<T>& table, std::string T::* nam
 
 const char* name_of(LoadBalancing balancing) {
   switch (balancing) {
-    case LoadBalancing::kRoundRobin: return "round_robin";
-    case LoadBalancing::kLeastRequest: return "least_request";
-    case LoadBalancing::kRandom: return "random";
-    case LoadBalancing::kRingHash: return "ring_hash";
-    case LoadBalancing::kMaglev: return "maglev";
+    case LoadBalancing::kRoundRobin:
+      return "round_robin";
+    case LoadBalancing::kLeastRequest:
+      return "least_request";
+    case LoadBalancing::kRandom:
+      return "random";
+    case LoadBalancing::kRingHash:
+      return "ring_hash";
+    case LoadBalancing::kMaglev:
+      return "maglev";
   }
   return "?";
 }
 
 const char* name_of(PathMatch::Kind kind) {
   switch (kind) {
-    case PathMatch::Kind::kExact: return "Exact";
-    case PathMatch::Kind::kPrefix: return "Prefix";
-    case PathMatch::Kind::kPrefixRegex: return "PrefixRegex";
-    case PathMatch::Kind::kFullRegex: return "FullRegex";
+    case PathMatch::Kind::kExact:
+      return "Exact";
+    case PathMatch::Kind::kPrefix:
+      return "Prefix";
+    case PathMatch::Kind::kPrefixRegex:
+      return "PrefixRegex";
+    case PathMatch::Kind::kFullRegex:
+      return "FullRegex";
   }
   return "?";
 }
 
 std::string describe(const PathMatch& match) {
-  std::string text = match.kind == PathMatch::Kind::kPrefix && match.text.empty() ? "/" : match.text;
+  std::string text =
+      match.kind == PathMatch::Kind::kPrefix && match.text.empty() ? "/" : match.text;
   return std::string(name_of(match.kind)) + " " + text + (match.ignore_case ? " (any case)" : "");
 }
 
 std::string describe(const ValueMatch& match) {
   std::string out = name_of(match.source);
-  if (!match.name.empty() && (match.source == ValueMatch::Source::kHeader || match.source == ValueMatch::Source::kQuery)) {
+  if (!match.name.empty() &&
+      (match.source == ValueMatch::Source::kHeader || match.source == ValueMatch::Source::kQuery)) {
     out += " " + match.name;
   }
   if (match.invert) out += " not";
   switch (match.kind) {
-    case ValueMatch::Kind::kExact: return out + " = \"" + match.value + "\"";
-    case ValueMatch::Kind::kPrefix: return out + " begins with \"" + match.value + "\"";
-    case ValueMatch::Kind::kRegex: return out + " matches /" + match.value + "/";
-    case ValueMatch::Kind::kPresent: return out + " is present";
+    case ValueMatch::Kind::kExact:
+      return out + " = \"" + match.value + "\"";
+    case ValueMatch::Kind::kPrefix:
+      return out + " begins with \"" + match.value + "\"";
+    case ValueMatch::Kind::kRegex:
+      return out + " matches /" + match.value + "/";
+    case ValueMatch::Kind::kPresent:
+      return out + " is present";
   }
   return out;
 }
@@ -227,7 +256,9 @@ void write_route(JsonWriter& out, const Snapshot& snapshot, const Route& route) 
   if (route.redirect) write_redirect(out, *route.redirect);
   out.key("destinations").begin_array();
   for (const Destination& destination : route.destinations) {
-    out.begin_object().member("cluster", destination.cluster_name).member("weight", destination.weight);
+    out.begin_object()
+        .member("cluster", destination.cluster_name)
+        .member("weight", destination.weight);
     const Cluster* cluster = snapshot.clusters.get(destination.cluster);
     if (!cluster || cluster->name != destination.cluster_name) out.member("exists", false);
     write_filters(out, destination.filters);
@@ -265,7 +296,8 @@ std::string dump(const Snapshot& snapshot, const DumpOptions& options) {
   out.end_array();
   std::vector<const Cluster*> clusters;
   snapshot.clusters.for_each([&](const Cluster& cluster) { clusters.push_back(&cluster); });
-  std::sort(clusters.begin(), clusters.end(), [](const Cluster* a, const Cluster* b) { return a->name < b->name; });
+  std::sort(clusters.begin(), clusters.end(),
+            [](const Cluster* a, const Cluster* b) { return a->name < b->name; });
   out.key("clusters").begin_array();
   for (const Cluster* cluster : clusters) write_cluster(out, *cluster, options.endpoints);
   out.end_array().end_object();

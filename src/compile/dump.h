@@ -1,7 +1,8 @@
 #pragma once
-// The canonical JSON of a snapshot: everything that decides what happens to a request, in a fixed order, so that two
-// snapshots that behave the same have the same text whatever way they were made. Slot numbers and the version are not
-// part of it. Secrets are not in it: certificates are told by the Secret's name and the leaf's end of validity.
+// The canonical JSON of a snapshot: everything that decides what happens to a request, in a fixed
+// order, so that two snapshots that behave the same have the same text whatever way they were made.
+// Slot numbers and the version are not part of it. Secrets are not in it: certificates are told by
+// the Secret's name and the leaf's end of validity.
 
 #include <string>
 

@@ -22,9 +22,12 @@ ConfigNode text_list(const std::vector<std::string>& values) {
 FilterSpec cors(const CorsOptions& options) {
   FilterSpec out{"cors", ConfigNode::map(), "enable-cors"};
   out.config.set("allow_origins", text_list(options.allow_origins));
-  if (!options.allow_methods.empty()) out.config.set("allow_methods", text_list(options.allow_methods));
-  if (!options.allow_headers.empty()) out.config.set("allow_headers", text_list(options.allow_headers));
-  if (!options.expose_headers.empty()) out.config.set("expose_headers", text_list(options.expose_headers));
+  if (!options.allow_methods.empty())
+    out.config.set("allow_methods", text_list(options.allow_methods));
+  if (!options.allow_headers.empty())
+    out.config.set("allow_headers", text_list(options.allow_headers));
+  if (!options.expose_headers.empty())
+    out.config.set("expose_headers", text_list(options.expose_headers));
   out.config.set("allow_credentials", boolean(options.allow_credentials));
   out.config.set("max_age", number(options.max_age));
   return out;
@@ -87,7 +90,8 @@ std::string literal_replacement(std::string_view value) {
   return out;
 }
 
-// `by` is how the plugin finds what it replaces: "regex", "literal" or "prefix"; empty: the whole path.
+// `by` is how the plugin finds what it replaces: "regex", "literal" or "prefix"; empty: the whole
+// path.
 struct PathRewrite {
   const char* by;
   std::string what, replacement;
@@ -95,7 +99,8 @@ struct PathRewrite {
 
 PathRewrite by_rewrite_path(const std::string& target, const config::PathMatch& path) {
   if (path.kind != config::PathMatch::Kind::kPrefix) return {"", {}, target};
-  if (!path.text.empty() && !path.ignore_case && !target.ends_with('/')) return {"prefix", path.text, target};
+  if (!path.text.empty() && !path.ignore_case && !target.ends_with('/'))
+    return {"prefix", path.text, target};
   // "/p" → "X", "/p/y" → "X/y"; an X that ends with a slash doesn't get a second one.
   std::string start = std::string(path.ignore_case ? "(?i)" : "") + "^" + escaped(path.text);
   std::string to = literal_replacement(target);
@@ -107,7 +112,8 @@ PathRewrite by_rewrite_target(const std::string& target, const config::PathMatch
   using Kind = config::PathMatch::Kind;
   // $1 means a group when any $ is followed by a digit.
   bool groups = false;
-  for (size_t i = 0; i + 1 < target.size(); ++i) groups |= target[i] == '$' && target[i + 1] >= '0' && target[i + 1] <= '9';
+  for (size_t i = 0; i + 1 < target.size(); ++i)
+    groups |= target[i] == '$' && target[i + 1] >= '0' && target[i + 1] <= '9';
   std::string to = target;
   if (groups) std::replace(to.begin(), to.end(), '$', '\\');
   if (path.kind == Kind::kPrefixRegex) return {"regex", path.text + ".*", to};
@@ -124,7 +130,8 @@ std::optional<FilterSpec> rewrite(const IngressOptions& options, const config::P
   if (!options.upstream_vhost.empty()) host = options.upstream_vhost;
   if (!host.empty()) {
     out.config.set("host", text(host));
-    out.source = options.upstream_vhost.empty() ? "request-header-control-update" : "upstream-vhost";
+    out.source =
+        options.upstream_vhost.empty() ? "request-header-control-update" : "upstream-vhost";
   }
   if (!options.rewrite_path.empty() || !options.rewrite_target.empty()) {
     PathRewrite by = options.rewrite_path.empty() ? by_rewrite_target(options.rewrite_target, path)
@@ -140,7 +147,9 @@ std::optional<FilterSpec> rewrite(const IngressOptions& options, const config::P
 
 void append_text(const ConfigNode& node, std::string& out) {
   switch (node.kind()) {
-    case ConfigNode::Kind::kNull: out += '~'; return;
+    case ConfigNode::Kind::kNull:
+      out += '~';
+      return;
     case ConfigNode::Kind::kScalar:
       out += node.quoted() ? "\"" : "'";
       out += std::to_string(node.text().size()) + ":" + node.text();
@@ -163,11 +172,14 @@ void append_text(const ConfigNode& node, std::string& out) {
 
 }  // namespace
 
-std::vector<FilterSpec> route_filters(const IngressOptions& options, const config::PathMatch& path) {
+std::vector<FilterSpec> route_filters(const IngressOptions& options,
+                                      const config::PathMatch& path) {
   std::vector<FilterSpec> out;
   if (options.cors.enable) out.push_back(cors(options.cors));
-  if (options.rate_limit.rpm > 0 || options.rate_limit.rps > 0) out.push_back(rate_limit(options.rate_limit));
-  for (const FilterOptions& filter : options.filters) out.push_back({filter.name, filter.config, "sluice.io/filters"});
+  if (options.rate_limit.rpm > 0 || options.rate_limit.rps > 0)
+    out.push_back(rate_limit(options.rate_limit));
+  for (const FilterOptions& filter : options.filters)
+    out.push_back({filter.name, filter.config, "sluice.io/filters"});
   ConfigNode request = header_control(options.request_headers);
   ConfigNode response = header_control(options.response_headers);
   if (!request.entries().empty() || !response.entries().empty()) {

@@ -1,6 +1,6 @@
 #pragma once
-// The configuration that annotations give to native plugins: which plugin, and what its configuration says. The only
-// place where the names and fields of plugins meet annotations.
+// The configuration that annotations give to native plugins: which plugin, and what its
+// configuration says. The only place where the names and fields of plugins meet annotations.
 
 #include <string>
 #include <vector>
@@ -10,10 +10,10 @@
 namespace sluice::compile {
 
 struct FilterSpec {
-  std::string name;            // of the plugin
+  std::string name;  // of the plugin
   plugins::ConfigNode config;
-  std::string source;          // the annotation, for messages: "higress.io/…" without prefix
-  bool shared = true;          // equal configurations may share one factory
+  std::string source;  // the annotation, for messages: "higress.io/…" without prefix
+  bool shared = true;  // equal configurations may share one factory
 };
 
 // The filters of one route in the order of the request direction. `path` is the route's.

@@ -13,8 +13,9 @@ namespace sluice::compile {
 inline constexpr const char* kGlobalsConfigMap = "higress-config";
 inline constexpr const char* kGlobalsKey = "higress";
 
-// Reads the options over their defaults. Nothing if any of them is wrong: then the whole version is refused, `out` says
-// why, and the previous options stay in force. Nothing and no message if the key is absent.
+// Reads the options over their defaults. Nothing if any of them is wrong: then the whole version is
+// refused, `out` says why, and the previous options stay in force. Nothing and no message if the
+// key is absent.
 std::optional<config::Globals> parse_globals(const resource::ConfigMap& map, FilterCache& filters,
                                              resource::Diagnostics& out);
 

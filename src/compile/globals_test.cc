@@ -10,7 +10,9 @@ namespace {
 using namespace test;
 
 std::string map(const std::string& yaml, const std::string& ns = "higress-system") {
-  std::string out = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: higress-config, namespace: " + ns + "}\ndata:\n  higress: |\n";
+  std::string out =
+      "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: higress-config, namespace: " + ns +
+      "}\ndata:\n  higress: |\n";
   std::string line;
   for (char c : yaml + "\n") {
     if (c == '\n') {
@@ -31,11 +33,15 @@ const config::Globals& globals(World& world) {
 TEST(Globals, ValuesAndDefaults) {
   World world;
   EXPECT_EQ(globals(world).downstream_idle_timeout.count(), 180000);
-  EXPECT_EQ(world.put("f", map("downstream:\n  idleTimeout: 7\n  maxRequestHeadersKb: 100\n  connectionBufferLimits: 1000\n  routeTimeout: 9\n"
-                               "  http2: {maxConcurrentStreams: 5, initialStreamWindowSize: 70000, initialConnectionWindowSize: 80000}\n"
-                               "upstream: {idleTimeout: 3, connectionBufferLimits: 4}\naddXRealIpHeader: true\n"
-                               "disableXEnvoyHeaders: true\ngzip: {enable: false}\nunknown: 1")),
-            "");
+  EXPECT_EQ(
+      world.put(
+          "f", map("downstream:\n  idleTimeout: 7\n  maxRequestHeadersKb: 100\n  "
+                   "connectionBufferLimits: 1000\n  routeTimeout: 9\n"
+                   "  http2: {maxConcurrentStreams: 5, initialStreamWindowSize: 70000, "
+                   "initialConnectionWindowSize: 80000}\n"
+                   "upstream: {idleTimeout: 3, connectionBufferLimits: 4}\naddXRealIpHeader: true\n"
+                   "disableXEnvoyHeaders: true\ngzip: {enable: false}\nunknown: 1")),
+      "");
   const config::Globals& g = globals(world);
   EXPECT_EQ(g.downstream_idle_timeout.count(), 7000);
   EXPECT_EQ(g.max_request_headers_bytes, 102400u);
@@ -50,8 +56,23 @@ TEST(Globals, ValuesAndDefaults) {
   EXPECT_TRUE(g.disable_x_envoy_headers);
   EXPECT_TRUE(g.filters.empty());
   world.put("f", map("downstream: {http2: {maxConcurrentStreams: 6}}\ngzip: {enable: false}"));
-  EXPECT_EQ(globals(world).h2_initial_stream_window, 65535u) << "absent keys have their defaults at any depth";
+  EXPECT_EQ(globals(world).h2_initial_stream_window, 65535u)
+      << "absent keys have their defaults at any depth";
   EXPECT_EQ(globals(world).downstream_idle_timeout.count(), 180000);
+}
+
+TEST(Globals, Gzip) {
+  World world;
+  EXPECT_EQ(world.put("f", map("gzip: {enable: true, minContentLength: 10, contentType: "
+                               "[text/html], compressionLevel: BEST_SPEED, "
+                               "compressionStrategy: RLE}")),
+            "");
+  ASSERT_EQ(globals(world).filters.size(), 1u);
+  EXPECT_EQ(globals(world).filters[0]->name(), "compression");
+  world.put("f", map("upstream: {}"));
+  EXPECT_EQ(globals(world).filters.size(), 1u) << "on unless it is switched off";
+  world.put("f", map("gzip: {enable: false}"));
+  EXPECT_TRUE(globals(world).filters.empty());
 }
 
 TEST(Globals, OneErrorRefusesTheVersion) {
@@ -59,21 +80,32 @@ TEST(Globals, OneErrorRefusesTheVersion) {
     const char* yaml;
     const char* want;
   } cases[] = {
-      {"downstream: {idleTimeout: -1}", "f:6:27: ConfigMap higress-system/higress-config: data.higress: downstream.idleTimeout: -1 is not within 0 to 31536000; the previous options stay in force\n"},
-      {"downstream: {maxRequestHeadersKb: 9000}", "downstream.maxRequestHeadersKb: 9000 is not within 1 to 8192"},
-      {"downstream: {http2: {maxConcurrentStreams: 0}}", "downstream.http2.maxConcurrentStreams: 0 is not within 1 to 2147483647"},
-      {"downstream: {http2: {initialStreamWindowSize: 1}}", "downstream.http2.initialStreamWindowSize: 1 is not within 65535 to 2147483647"},
-      {"downstream: {http2: {initialConnectionWindowSize: 1}}", "downstream.http2.initialConnectionWindowSize: 1 is not within 65535 to 2147483647"},
+      {"downstream: {idleTimeout: -1}",
+       "f:6:27: ConfigMap higress-system/higress-config: data.higress: downstream.idleTimeout: -1 "
+       "is not within 0 to 31536000; the previous options stay in force\n"},
+      {"downstream: {maxRequestHeadersKb: 9000}",
+       "downstream.maxRequestHeadersKb: 9000 is not within 1 to 8192"},
+      {"downstream: {http2: {maxConcurrentStreams: 0}}",
+       "downstream.http2.maxConcurrentStreams: 0 is not within 1 to 2147483647"},
+      {"downstream: {http2: {initialStreamWindowSize: 1}}",
+       "downstream.http2.initialStreamWindowSize: 1 is not within 65535 to 2147483647"},
+      {"downstream: {http2: {initialConnectionWindowSize: 1}}",
+       "downstream.http2.initialConnectionWindowSize: 1 is not within 65535 to 2147483647"},
       {"downstream: 5", "downstream: expected a mapping, found a number (\"5\")"},
       {"addXRealIpHeader: 5", "addXRealIpHeader: expected true or false, found a number (\"5\")"},
-      {"upstream: {idleTimeout: x}", "upstream.idleTimeout: expected a whole number, found a string (\"x\")"},
+      {"upstream: {idleTimeout: x}",
+       "upstream.idleTimeout: expected a whole number, found a string (\"x\")"},
       {"gzip: {minContentLength: 0}", "gzip.minContentLength: 0 is not within 1 to 2147483647"},
       {"gzip: {contentType: []}", "gzip.contentType: must not be empty"},
       {"gzip: {memoryLevel: 10}", "gzip.memoryLevel: 10 is not within 1 to 9"},
       {"gzip: {windowBits: 8}", "gzip.windowBits: 8 is not within 9 to 15"},
       {"gzip: {chunkSize: 0}", "gzip.chunkSize: 0 is not within 1 to 2147483647"},
-      {"gzip: {compressionLevel: BEST}", "gzip.compressionLevel: \"BEST\" is not one of BEST_COMPRESSION, BEST_SPEED, DEFAULT_COMPRESSION, COMPRESSION_LEVEL_1 to _9"},
-      {"gzip: {compressionStrategy: X}", "gzip.compressionStrategy: \"X\" is not one of DEFAULT_STRATEGY, FILTERED, HUFFMAN_ONLY, RLE, FIXED"},
+      {"gzip: {compressionLevel: BEST}",
+       "gzip.compressionLevel: \"BEST\" is not one of BEST_COMPRESSION, BEST_SPEED, "
+       "DEFAULT_COMPRESSION, COMPRESSION_LEVEL_1 to _9"},
+      {"gzip: {compressionStrategy: X}",
+       "gzip.compressionStrategy: \"X\" is not one of DEFAULT_STRATEGY, FILTERED, HUFFMAN_ONLY, "
+       "RLE, FIXED"},
       {"a: [", "data.higress: syntax error"},
       {"[]", "data.higress: expected a mapping, found a list"},
   };
@@ -89,7 +121,9 @@ TEST(Globals, OneErrorRefusesTheVersion) {
 TEST(Globals, WhatKeepsThePrevious) {
   World world;
   world.put("f", map("upstream: {idleTimeout: 77}"));
-  world.put("f", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: higress-config, namespace: higress-system}\ndata: {other: x}\n");
+  world.put("f",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: higress-config, namespace: "
+            "higress-system}\ndata: {other: x}\n");
   EXPECT_EQ(globals(world).upstream_idle_timeout.count(), 77000) << "the key is missing";
   world.remove("f");
   EXPECT_EQ(globals(world).upstream_idle_timeout.count(), 77000) << "the object is deleted";

@@ -1,11 +1,12 @@
 #pragma once
-// HostTable: what several Ingresses decide together within one host: which of two equal rules lives, in which order
-// routes are tried, which defaultBackend and app-root apply.
+// HostTable: what several Ingresses decide together within one host: which of two equal rules
+// lives, in which order routes are tried, which defaultBackend and app-root apply.
 //
-// Order (the first match wins): exact paths, then prefixes, then app-root, then regular expressions, then catch-alls
-// (prefix `/` without conditions), then the default backend. Within one kind: the longer path first; then routes with a
-// method condition, of those the shorter list; then more header conditions; then more query conditions; then the older
-// Ingress; then the order in its spec. Of regular expressions only those of one kind (prefix or full) are compared by
+// Order (the first match wins): exact paths, then prefixes, then app-root, then regular
+// expressions, then catch-alls (prefix `/` without conditions), then the default backend. Within
+// one kind: the longer path first; then routes with a method condition, of those the shorter list;
+// then more header conditions; then more query conditions; then the older Ingress; then the order
+// in its spec. Of regular expressions only those of one kind (prefix or full) are compared by
 // length.
 //
 // A host is rebuilt only when an Ingress that contributes to it changed.
@@ -63,7 +64,8 @@ class HostTable {
   std::shared_ptr<const config::VirtualHost> build(const std::string& name, Host& host) const;
   static void lose(Host& host, const Candidate& loser, std::string message);
   static std::vector<Candidate> living_rules(Host& host);
-  static void add_default_backend(const std::string& name, Host& host, std::vector<Candidate>& rules);
+  static void add_default_backend(const std::string& name, Host& host,
+                                  std::vector<Candidate>& rules);
   static void add_app_root(Host& host, std::vector<Candidate>& rules);
 
   std::unordered_map<std::string, Host> hosts_;
@@ -71,7 +73,8 @@ class HostTable {
   std::unordered_set<std::string> mtls_;
 };
 
-// Sorts candidates of one host as described above; the given order is the initial one. For tests and the table.
+// Sorts candidates of one host as described above; the given order is the initial one. For tests
+// and the table.
 void sort_routes(std::vector<const HostRoute*>& routes);
 
 }  // namespace sluice::compile

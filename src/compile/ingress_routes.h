@@ -1,6 +1,7 @@
 #pragma once
-// One Ingress to the routes, clusters and TLS hosts it asks for. What several Ingresses decide together (order and
-// conflicts within a host, whose options count for a service) is decided elsewhere: compile/hosts.h, clusters.h, tls_hosts.h.
+// One Ingress to the routes, clusters and TLS hosts it asks for. What several Ingresses decide
+// together (order and conflicts within a host, whose options count for a service) is decided
+// elsewhere: compile/hosts.h, clusters.h, tls_hosts.h.
 
 #include <memory>
 #include <string>
@@ -30,8 +31,8 @@ struct HostRoute {
   std::string field;     // "spec.rules[0].http.paths[1]"
   resource::Mark mark;
 
-  // Set by seal() from the above when it is complete: what a host of ten thousand routes is ordered and told apart by
-  // without touching the routes themselves.
+  // Set by seal() from the above when it is complete: what a host of ten thousand routes is ordered
+  // and told apart by without touching the routes themselves.
   uint64_t sort_high = 0, sort_low = 0;
   size_t rule_hash = 0;
   void seal();
@@ -65,7 +66,8 @@ struct CompiledIngress {
   resource::Diagnostics diagnostics;
 };
 
-// Builds filter factories through the plugin registry; equal configurations share one factory while it is in use.
+// Builds filter factories through the plugin registry; equal configurations share one factory while
+// it is in use.
 class FilterCache {
  public:
   Result<plugins::FactoryPointer> get(const struct FilterSpec& spec);
@@ -78,8 +80,9 @@ class FilterCache {
 // Whether this gateway serves the Ingress (its class).
 bool is_accepted(const resource::Ingress& ingress, const Options& options);
 
-// Acquires the clusters it lists in the result; the caller releases them when the result is replaced.
-CompiledIngress compile_ingress(const resource::Ingress& ingress, const Options& options, ClusterTable& clusters,
-                                FilterCache& filters);
+// Acquires the clusters it lists in the result; the caller releases them when the result is
+// replaced.
+CompiledIngress compile_ingress(const resource::Ingress& ingress, const Options& options,
+                                ClusterTable& clusters, FilterCache& filters);
 
 }  // namespace sluice::compile

@@ -1,5 +1,6 @@
 #pragma once
-// JsonWriter: JSON text, indented by two spaces, in the order in which it is written. For dumps and explanations.
+// JsonWriter: JSON text, indented by two spaces, in the order in which it is written. For dumps and
+// explanations.
 
 #include <cstdint>
 #include <string>

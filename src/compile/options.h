@@ -15,14 +15,16 @@ class TlsTicketKeys;
 namespace sluice::compile {
 
 struct Options {
-  std::string ingress_class = "higress";  // empty: every Ingress; "nginx": also those without a class
+  std::string ingress_class =
+      "higress";  // empty: every Ingress; "nginx": also those without a class
   std::string system_namespace = "higress-system";
   std::string domain_suffix = "cluster.local";
-  bool offer_http2 = true;  // by ALPN on the TLS listener
+  bool offer_http2 = true;                          // by ALPN on the TLS listener
   std::shared_ptr<net::TlsTicketKeys> ticket_keys;  // null: no session tickets
 };
 
-// Age order of objects: the oldest first, ties by "name.namespace". An unknown age counts as the oldest.
+// Age order of objects: the oldest first, ties by "name.namespace". An unknown age counts as the
+// oldest.
 struct Age {
   int64_t created = 0;
   std::string name;

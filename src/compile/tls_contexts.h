@@ -1,6 +1,7 @@
 #pragma once
-// TlsContexts: builds TLS contexts and shares them by content, so that an unchanged Secret never builds one twice and
-// ten thousand hosts with one certificate have one context. Contexts that nobody uses any more are forgotten.
+// TlsContexts: builds TLS contexts and shares them by content, so that an unchanged Secret never
+// builds one twice and ten thousand hosts with one certificate have one context. Contexts that
+// nobody uses any more are forgotten.
 
 #include <memory>
 #include <string>
@@ -25,7 +26,8 @@ class TlsContexts {
   template <typename Build>
   Result<Pointer> get(std::string digest, Build build);
 
-  std::unordered_map<std::string, std::weak_ptr<const net::TlsContext>> by_digest_;  // SHA-256 of the configuration
+  std::unordered_map<std::string, std::weak_ptr<const net::TlsContext>>
+      by_digest_;  // SHA-256 of the configuration
   size_t sweep_at_ = 64;
   size_t built_ = 0;
 };

@@ -20,7 +20,8 @@ void TlsHosts::remove(const IngressEntry& entry) {
     auto at = hosts_.find(use.host);
     if (at == hosts_.end()) continue;
     at->second.contributors.erase(&entry);
-    std::erase_if(at->second.findings, [&](const Finding& finding) { return finding.entry == &entry; });
+    std::erase_if(at->second.findings,
+                  [&](const Finding& finding) { return finding.entry == &entry; });
     marked_.insert(use.host);
   }
 }
@@ -53,11 +54,25 @@ size_t TlsHosts::flush(config::Snapshot& next, HostTable& hosts) {
   return count;
 }
 
-void TlsHosts::find(Host& host, const IngressEntry& entry, std::string field, std::string message, Severity severity) {
+void TlsHosts::find(Host& host, const IngressEntry& entry, std::string field, std::string message,
+                    Severity severity) {
   const resource::Ingress& ingress = *entry.object;
   host.findings.push_back({&entry,
-                           {severity, ingress.meta.file ? *ingress.meta.file : std::string(), ingress.meta.mark.line,
-                            ingress.meta.mark.column, ingress.key().to_string(), std::move(field), std::move(message)}});
+                           {severity, ingress.meta.file ? *ingress.meta.file : std::string(),
+                            ingress.meta.mark.line, ingress.meta.mark.column,
+                            ingress.key().to_string(), std::move(field), std::move(message)}});
+}
+
+void TlsHosts::blame(Host& host, const IngressEntry& entry, const resource::Secret& secret,
+                     std::string message, Severity severity) {
+  host.findings.push_back({&entry,
+                           {severity,
+                            secret.meta.file ? *secret.meta.file : std::string(),
+                            secret.meta.mark.line,
+                            secret.meta.mark.column,
+                            secret.key().to_string(),
+                            {},
+                            std::move(message)}});
 }
 
 const resource::Secret* TlsHosts::look(const std::string& name, Host& host, const SecretRef& ref) {
@@ -76,8 +91,9 @@ std::shared_ptr<const config::TlsHost> TlsHosts::build(const std::string& name, 
         owner = entry;
         ref = use->secret;
       } else if (use->secret.to_string() != ref.to_string()) {
-        find(host, *entry, "spec.tls", "host " + name + " has its certificate from " + owner->object->key().to_string() +
-                                           ", which is older; Secret " + use->secret.to_string() + " is not used for it",
+        find(host, *entry, "spec.tls",
+             "host " + name + " has its certificate from " + owner->object->key().to_string() +
+                 ", which is older; Secret " + use->secret.to_string() + " is not used for it",
              Severity::kWarning);
       }
     }
@@ -99,7 +115,8 @@ std::shared_ptr<const config::TlsHost> TlsHosts::build(const std::string& name, 
   const resource::Secret* secret = look(name, host, ref);
   const std::string field = "spec.tls";
   if (!secret) {
-    find(host, *owner, field, "Secret " + ref.to_string() + " does not exist; TLS handshakes for " + name + " fail");
+    find(host, *owner, field,
+         "Secret " + ref.to_string() + " does not exist; TLS handshakes for " + name + " fail");
     return out;
   }
   std::string problem;
@@ -112,21 +129,25 @@ std::shared_ptr<const config::TlsHost> TlsHosts::build(const std::string& name, 
     if (context) {
       out->context = *context;
       if (out->context->not_after() && out->context->not_after() < time(nullptr)) {
-        find(host, *owner, field, "the certificate in Secret " + ref.to_string() + " has expired", Severity::kWarning);
+        blame(host, *owner, *secret, "the certificate has expired; it is still shown for " + name,
+              Severity::kWarning);
       }
       return out;
     }
     problem = context.error().message;
   }
-  bool kept = host.built && host.built->context && host.built->secret == out->secret && host.built->mutual == out->mutual;
+  bool kept = host.built && host.built->context && host.built->secret == out->secret &&
+              host.built->mutual == out->mutual;
   if (kept) out->context = host.built->context;
-  find(host, *owner, field, "Secret " + ref.to_string() + ": " + problem + "; " +
-                                (kept ? "the last good certificate stays in use for " : "TLS handshakes fail for ") + name);
+  blame(host, *owner, *secret,
+        problem + "; " +
+            (kept ? "the last good certificate stays in use for " : "TLS handshakes fail for ") +
+            name);
   return out;
 }
 
-bool TlsHosts::apply_options(const std::string& name, Host& host, const IngressEntry& entry, const SecretRef& certificate,
-                             net::TlsServerConfig& config) {
+bool TlsHosts::apply_options(const std::string& name, Host& host, const IngressEntry& entry,
+                             const SecretRef& certificate, net::TlsServerConfig& config) {
   const TlsOptions& options = entry.compiled.tls_options;
   auto version = [](const std::string& text) {
     return text == "TLSv1.3" ? net::TlsVersion::kTls13 : net::TlsVersion::kTls12;
@@ -134,7 +155,8 @@ bool TlsHosts::apply_options(const std::string& name, Host& host, const IngressE
   if (!options.min_version.empty()) config.min_version = version(options.min_version);
   if (!options.max_version.empty()) config.max_version = version(options.max_version);
   if (config.min_version > config.max_version) {
-    find(host, entry, "metadata.annotations", "tls-min-protocol-version is above tls-max-protocol-version; both are ignored");
+    find(host, entry, "metadata.annotations",
+         "tls-min-protocol-version is above tls-max-protocol-version; both are ignored");
     config.min_version = net::TlsVersion::kTls12;
     config.max_version = net::TlsVersion::kTls13;
   }
@@ -142,21 +164,26 @@ bool TlsHosts::apply_options(const std::string& name, Host& host, const IngressE
   if (options.client_ca.empty()) return false;
   // As in Higress: only the CA that belongs to the host's own certificate.
   const SecretRef& ca = options.client_ca;
-  if (ca.ns != certificate.ns || (ca.name != certificate.name && ca.name != certificate.name + "-cacert")) {
+  if (ca.ns != certificate.ns ||
+      (ca.name != certificate.name && ca.name != certificate.name + "-cacert")) {
     find(host, entry, "metadata.annotations[auth-tls-secret]",
-         "Secret " + ca.to_string() + " must be " + certificate.to_string() + " or " + certificate.to_string() +
-             "-cacert, as the certificate of " + name + "; client certificates are not asked for");
+         "Secret " + ca.to_string() + " must be " + certificate.to_string() + " or " +
+             certificate.to_string() + "-cacert, as the certificate of " + name +
+             "; client certificates are not asked for");
     return false;
   }
-  const resource::Secret* anchors = look(name, host, {certificate.ns, certificate.name + "-cacert"});
+  const resource::Secret* anchors =
+      look(name, host, {certificate.ns, certificate.name + "-cacert"});
   if (!anchors || !anchors->ca()) anchors = look(name, host, certificate);
   config.client_auth = net::TlsServerConfig::ClientAuth::kRequired;
   config.session_scope = "mtls " + certificate.to_string();
   if (anchors && anchors->ca()) {
     config.client_ca_pem = anchors->ca()->expose();
   } else {
-    // The context will be refused, so that the host is closed rather than open without client certificates.
-    find(host, entry, "metadata.annotations[auth-tls-secret]", "neither Secret has ca.crt (or cacert)");
+    // The context will be refused, so that the host is closed rather than open without client
+    // certificates.
+    find(host, entry, "metadata.annotations[auth-tls-secret]",
+         "neither Secret has ca.crt (or cacert)");
   }
   return true;
 }
@@ -167,6 +194,22 @@ void TlsHosts::diagnostics(const IngressEntry& entry, resource::Diagnostics& out
     if (at == hosts_.end()) continue;
     for (const Finding& finding : at->second.findings) {
       if (finding.entry == &entry) out.push_back(finding.diagnostic);
+    }
+  }
+}
+
+void TlsHosts::diagnostics_of_secret(const resource::ObjectKey& key,
+                                     resource::Diagnostics& out) const {
+  constexpr size_t kMost = 20;
+  auto users = by_secret_.find(key.ns + "/" + key.name);
+  if (users == by_secret_.end()) return;
+  size_t count = 0;
+  for (const std::string& name : users->second) {
+    auto at = hosts_.find(name);
+    if (at == hosts_.end()) continue;
+    for (const Finding& finding : at->second.findings) {
+      if (++count > kMost) return;
+      out.push_back(finding.diagnostic);
     }
   }
 }

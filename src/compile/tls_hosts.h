@@ -1,9 +1,10 @@
 #pragma once
-// TlsHosts: which certificate each host presents. Of several Ingresses that give a host a certificate the oldest counts,
-// and so it is for TLS options (auth-tls-secret, ssl-cipher, tls-min/max-protocol-version), separately.
+// TlsHosts: which certificate each host presents. Of several Ingresses that give a host a
+// certificate the oldest counts, and so it is for TLS options (auth-tls-secret, ssl-cipher,
+// tls-min/max-protocol-version), separately.
 //
-// A broken key pair keeps the host's last good certificate and is reported. A missing Secret leaves the host without a
-// certificate: handshakes for it fail, and no wildcard steps in.
+// A broken key pair keeps the host's last good certificate and is reported. A missing Secret leaves
+// the host without a certificate: handshakes for it fail, and no wildcard steps in.
 
 #include <map>
 #include <memory>
@@ -28,11 +29,13 @@ class TlsHosts {
   void remove(const IngressEntry& entry);
   void on_secret(const resource::ObjectKey& key);
 
-  // Rebuilds what is marked into the snapshot and tells the host table which hosts ask for client certificates. Returns
-  // how many hosts were rebuilt.
+  // Rebuilds what is marked into the snapshot and tells the host table which hosts ask for client
+  // certificates. Returns how many hosts were rebuilt.
   size_t flush(config::Snapshot& next, HostTable& hosts);
 
   void diagnostics(const IngressEntry& entry, resource::Diagnostics& out) const;
+  // What is wrong with the hosts that show this Secret; of very many hosts, with the first of them.
+  void diagnostics_of_secret(const resource::ObjectKey& key, resource::Diagnostics& out) const;
 
  private:
   struct ByAge {
@@ -52,10 +55,13 @@ class TlsHosts {
   std::shared_ptr<const config::TlsHost> build(const std::string& name, Host& host);
   const resource::Secret* look(const std::string& name, Host& host, const SecretRef& ref);
   // Fills what options say. Returns whether client certificates are required.
-  bool apply_options(const std::string& name, Host& host, const IngressEntry& entry, const SecretRef& certificate,
-                     net::TlsServerConfig& config);
+  bool apply_options(const std::string& name, Host& host, const IngressEntry& entry,
+                     const SecretRef& certificate, net::TlsServerConfig& config);
   void find(Host& host, const IngressEntry& entry, std::string field, std::string message,
             resource::Severity severity = resource::Severity::kError);
+  // The same, but the Secret is to blame.
+  void blame(Host& host, const IngressEntry& entry, const resource::Secret& secret,
+             std::string message, resource::Severity severity = resource::Severity::kError);
 
   const resource::Store& store_;
   const Options& options_;

@@ -31,11 +31,12 @@ Pair make(const std::string& name, long valid_for = 86400) {
   return {made.certificate_pem(), made.key_pem()};
 }
 std::string secret(const std::string& name, const Pair& pair, const std::string& ca = {}) {
-  return "---\napiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {name: " + name + "}\nstringData:\n    tls.crt: " +
-         block(pair.certificate) + "    tls.key: " + block(pair.key) + (ca.empty() ? "" : "    ca.crt: " + block(ca));
+  return "---\napiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {name: " + name +
+         "}\nstringData:\n    tls.crt: " + block(pair.certificate) +
+         "    tls.key: " + block(pair.key) + (ca.empty() ? "" : "    ca.crt: " + block(ca));
 }
-std::string tls_ingress(const std::string& name, const std::string& host, const std::string& tls, const std::string& annotations = {},
-                        const std::string& metadata = {}) {
+std::string tls_ingress(const std::string& name, const std::string& host, const std::string& tls,
+                        const std::string& annotations = {}, const std::string& metadata = {}) {
   return ingress(name, host, path("/"), annotations, metadata) + "  tls: [" + tls + "]\n";
 }
 
@@ -44,7 +45,8 @@ struct TlsTest : ::testing::Test {
     snapshot = world.control.snapshot();
     return config::match_tls(*snapshot, sni);
   }
-  // The name in the certificate shown for an SNI; "-" if there is no TLS host, "!" if it can't serve.
+  // The name in the certificate shown for an SNI; "-" if there is no TLS host, "!" if it can't
+  // serve.
   std::string shown(const std::string& sni) {
     const config::TlsHost* found = host(sni);
     return !found ? "-" : !found->context ? "!" : found->context->certificate_names().at(0);
@@ -55,9 +57,11 @@ struct TlsTest : ::testing::Test {
 
 TEST_F(TlsTest, Hosts) {
   world.put("s", secret("c", make("cert")));
-  world.put("i", tls_ingress("a", "a.b.c", "{hosts: [A.b.c], secretName: c}") + tls_ingress("w", "*.w.c", "{hosts: ['*.w.c'], secretName: c}") +
+  world.put("i", tls_ingress("a", "a.b.c", "{hosts: [A.b.c], secretName: c}") +
+                     tls_ingress("w", "*.w.c", "{hosts: ['*.w.c'], secretName: c}") +
                      tls_ingress("covered", "x.y.z", "{hosts: ['*.y.z'], secretName: c}") +
-                     tls_ingress("other", "not.listed", "{hosts: [listed], secretName: c}") + tls_ingress("plain", "no.tls", ""));
+                     tls_ingress("other", "not.listed", "{hosts: [listed], secretName: c}") +
+                     tls_ingress("plain", "no.tls", ""));
   EXPECT_EQ(shown("a.b.c"), "cert");
   EXPECT_EQ(shown("q.w.c"), "cert");
   EXPECT_EQ(shown("x.y.z"), "cert") << "a wildcard entry covers the rule's host";
@@ -74,14 +78,17 @@ TEST_F(TlsTest, Hosts) {
 
 TEST_F(TlsTest, LiteralEntryBeatsWildcard) {
   world.put("s", secret("c1", make("one")) + secret("c2", make("two")));
-  world.put("i", tls_ingress("a", "a.b.c", "{hosts: ['*.b.c'], secretName: c1}, {hosts: [a.b.c], secretName: c2}"));
+  world.put("i",
+            tls_ingress("a", "a.b.c",
+                        "{hosts: ['*.b.c'], secretName: c1}, {hosts: [a.b.c], secretName: c2}"));
   EXPECT_EQ(shown("a.b.c"), "two");
 }
 
 TEST_F(TlsTest, MissingSecretFailsThisHostOnly) {
   world.put("any", secret("any", make("any")) + tls_ingress("any", "", "{secretName: any}"));
   EXPECT_NE(world.put("i", tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}"))
-                .find("Ingress default/a: spec.tls: Secret default/c does not exist; TLS handshakes for a.b fail"),
+                .find("Ingress default/a: spec.tls: Secret default/c does not exist; TLS "
+                      "handshakes for a.b fail"),
             std::string::npos);
   EXPECT_EQ(shown("a.b"), "!");
   EXPECT_EQ(shown("x.y"), "any");
@@ -103,22 +110,29 @@ TEST_F(TlsTest, BrokenPairKeepsTheLastGood) {
   EXPECT_EQ(shown("a.b"), "!");
   world.put("s", secret("c", good));
   EXPECT_EQ(shown("a.b"), "good");
-  world.put("s", secret("c", {other.certificate, good.key}));
+  std::string told = world.put("s", secret("c", {other.certificate, good.key}));
+  EXPECT_EQ(told.substr(0, 22), "s:2:1: Secret default/")
+      << "told when it happens, where it is wrong: " << told;
   EXPECT_EQ(shown("a.b"), "good");
   std::string all = world.all();
   EXPECT_NE(all.find("the last good certificate stays in use for a.b"), std::string::npos) << all;
   EXPECT_EQ(all.find("PRIVATE KEY"), std::string::npos);
   world.put("s", secret("c", {"", ""}));
   EXPECT_EQ(shown("a.b"), "good");
-  EXPECT_NE(world.all().find("needs tls.crt and tls.key (or cert and key)"), std::string::npos) << world.all();
+  EXPECT_NE(world.all().find("needs tls.crt and tls.key (or cert and key)"), std::string::npos)
+      << world.all();
   world.put("s", secret("c", other));
   EXPECT_EQ(shown("a.b"), "other");
 }
 
 TEST_F(TlsTest, ExpiredIsServedAndTold) {
-  world.put("i", secret("c", make("old", -3600)) + tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}"));
+  world.put("i", secret("c", make("old", -3600)) +
+                     tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}"));
   EXPECT_EQ(shown("a.b"), "old");
-  EXPECT_NE(world.all().find("warning: Ingress default/a: spec.tls: the certificate in Secret default/c has expired"), std::string::npos);
+  EXPECT_NE(
+      world.all().find(
+          "warning: Secret default/c: the certificate has expired; it is still shown for a.b"),
+      std::string::npos);
 }
 
 TEST_F(TlsTest, OldestIngressWins) {
@@ -128,7 +142,8 @@ TEST_F(TlsTest, OldestIngressWins) {
   EXPECT_EQ(shown("a.b"), "two");
   world.put("old", tls_ingress("old", "a.b", "{hosts: [a.b], secretName: c1}", "", born(1)));
   EXPECT_EQ(shown("a.b"), "one");
-  EXPECT_NE(world.all().find("host a.b has its certificate from Ingress default/old, which is older; Secret default/c2 is not used for it"),
+  EXPECT_NE(world.all().find("host a.b has its certificate from Ingress default/old, which is "
+                             "older; Secret default/c2 is not used for it"),
             std::string::npos)
       << world.all();
   world.remove("old");
@@ -137,24 +152,30 @@ TEST_F(TlsTest, OldestIngressWins) {
 
 TEST_F(TlsTest, ClientCertificates) {
   Pair ca = make("ca");
-  world.put("s", secret("c", make("cert")) + secret("c-cacert", make("x"), ca.certificate) + secret("other", make("x"), ca.certificate));
-  world.put("i", tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}", note("higress.io/auth-tls-secret", "c-cacert")));
+  world.put("s", secret("c", make("cert")) + secret("c-cacert", make("x"), ca.certificate) +
+                     secret("other", make("x"), ca.certificate));
+  world.put("i", tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}",
+                             note("higress.io/auth-tls-secret", "c-cacert")));
   ASSERT_NE(host("a.b"), nullptr);
   EXPECT_TRUE(host("a.b")->mutual);
   EXPECT_EQ(shown("a.b"), "cert");
   EXPECT_TRUE(world.control.snapshot()->hosts.find("a.b")->requires_mtls_sni);
 
-  world.put("i", tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}", note("higress.io/auth-tls-secret", "other")));
+  world.put("i", tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}",
+                             note("higress.io/auth-tls-secret", "other")));
   EXPECT_FALSE(host("a.b")->mutual);
   EXPECT_FALSE(world.control.snapshot()->hosts.find("a.b")->requires_mtls_sni);
-  EXPECT_NE(world.all().find("Secret default/other must be default/c or default/c-cacert, as the certificate of a.b; client certificates are not asked for"),
+  EXPECT_NE(world.all().find("Secret default/other must be default/c or default/c-cacert, as the "
+                             "certificate of a.b; client certificates are not asked for"),
             std::string::npos)
       << world.all();
 
   world.put("s", secret("c", make("cert")));
-  world.put("i", tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}", note("higress.io/auth-tls-secret", "c")));
+  world.put("i", tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}",
+                             note("higress.io/auth-tls-secret", "c")));
   EXPECT_EQ(shown("a.b"), "!") << "without a CA the host is closed, not open";
-  EXPECT_NE(world.all().find("neither Secret has ca.crt (or cacert)"), std::string::npos) << world.all();
+  EXPECT_NE(world.all().find("neither Secret has ca.crt (or cacert)"), std::string::npos)
+      << world.all();
 }
 
 TEST_F(TlsTest, Options) {
@@ -167,18 +188,27 @@ TEST_F(TlsTest, Options) {
   apply(note("higress.io/tls-min-protocol-version", "TLSv1.3"));
   EXPECT_EQ(shown("a.b"), "cert");
   EXPECT_NE(host("a.b")->context, before);
-  apply(note("higress.io/ssl-cipher", "AES128-SHA:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305"));
+  apply(note("higress.io/ssl-cipher",
+             "AES128-SHA:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305"));
   EXPECT_EQ(shown("a.b"), "cert");
   apply(note("higress.io/ssl-cipher", "AES128-SHA,AES256-SHA"));
   EXPECT_EQ(host("a.b")->context, before) << "nothing known: the default list";
   apply("");
-  EXPECT_NE(apply(note("higress.io/tls-min-protocol-version", "TLSv1.3") + note("higress.io/tls-max-protocol-version", "TLSv1.2"))
-                .find("tls-min-protocol-version is above tls-max-protocol-version; both are ignored"),
-            std::string::npos);
+  EXPECT_NE(
+      apply(note("higress.io/tls-min-protocol-version", "TLSv1.3") +
+            note("higress.io/tls-max-protocol-version", "TLSv1.2"))
+          .find("tls-min-protocol-version is above tls-max-protocol-version; both are ignored"),
+      std::string::npos);
   EXPECT_EQ(shown("a.b"), "cert");
-  EXPECT_NE(apply(note("higress.io/tls-min-protocol-version", "TLSv1.0")).find("is not offered: TLSv1.2 is the lowest version"), std::string::npos);
-  EXPECT_NE(apply(note("higress.io/tls-min-protocol-version", "SSLv3")).find("\"SSLv3\" is not one of TLSv1.0, TLSv1.1, TLSv1.2, TLSv1.3"), std::string::npos);
-  EXPECT_NE(apply(note("higress.io/auth-tls-secret", "a/b/c")).find("\"a/b/c\" is not a Secret: write name or namespace/name"), std::string::npos);
+  EXPECT_NE(apply(note("higress.io/tls-min-protocol-version", "TLSv1.0"))
+                .find("is not offered: TLSv1.2 is the lowest version"),
+            std::string::npos);
+  EXPECT_NE(apply(note("higress.io/tls-min-protocol-version", "SSLv3"))
+                .find("\"SSLv3\" is not one of TLSv1.0, TLSv1.1, TLSv1.2, TLSv1.3"),
+            std::string::npos);
+  EXPECT_NE(apply(note("higress.io/auth-tls-secret", "a/b/c"))
+                .find("\"a/b/c\" is not a Secret: write name or namespace/name"),
+            std::string::npos);
 }
 
 TEST_F(TlsTest, ContextsAreShared) {

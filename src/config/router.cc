@@ -10,7 +10,9 @@ namespace {
 
 constexpr uint64_t kHashSeed = 0xcbf29ce484222325u;
 
-uint64_t hash_step(uint64_t hash, char c) { return (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u; }
+uint64_t hash_step(uint64_t hash, char c) {
+  return (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+}
 
 uint64_t hash_text(std::string_view text) {
   uint64_t hash = kHashSeed;
@@ -19,12 +21,15 @@ uint64_t hash_text(std::string_view text) {
 }
 
 // Spreads the high bits that multiplication left there.
-size_t slot_of(uint64_t hash, size_t mask) { return static_cast<size_t>(hash ^ (hash >> 32)) & mask; }
+size_t slot_of(uint64_t hash, size_t mask) {
+  return static_cast<size_t>(hash ^ (hash >> 32)) & mask;
+}
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; }
 
 bool equal_ignoring_case(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) { return lower(x) == lower(y); });
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(),
+                                            [](char x, char y) { return lower(x) == lower(y); });
 }
 
 re2::StringPiece piece(std::string_view text) { return {text.data(), text.size()}; }
@@ -36,7 +41,8 @@ bool path_matches(const PathMatch& match, std::string_view path) {
       return match.ignore_case ? equal_ignoring_case(path, text) : path == text;
     case PathMatch::Kind::kPrefix: {
       if (text.empty()) return true;
-      if (path.size() < text.size() || (path.size() > text.size() && path[text.size()] != '/')) return false;
+      if (path.size() < text.size() || (path.size() > text.size() && path[text.size()] != '/'))
+        return false;
       std::string_view head = path.substr(0, text.size());
       return match.ignore_case ? equal_ignoring_case(head, text) : head == text;
     }
@@ -66,11 +72,20 @@ bool find_value(const ValueMatch& condition, const RequestKey& key, std::string_
   switch (condition.source) {
     case ValueMatch::Source::kHeader:
       return key.find_header && key.find_header(key.headers, condition.name, value);
-    case ValueMatch::Source::kQuery: return find_query(key.query, condition.name, value);
-    case ValueMatch::Source::kMethod: *value = key.method; return true;
-    case ValueMatch::Source::kAuthority: *value = key.authority; return true;
-    case ValueMatch::Source::kPath: *value = key.target; return true;
-    case ValueMatch::Source::kScheme: *value = key.scheme; return true;
+    case ValueMatch::Source::kQuery:
+      return find_query(key.query, condition.name, value);
+    case ValueMatch::Source::kMethod:
+      *value = key.method;
+      return true;
+    case ValueMatch::Source::kAuthority:
+      *value = key.authority;
+      return true;
+    case ValueMatch::Source::kPath:
+      *value = key.target;
+      return true;
+    case ValueMatch::Source::kScheme:
+      *value = key.scheme;
+      return true;
   }
   return false;
 }
@@ -80,10 +95,17 @@ bool condition_holds(const ValueMatch& condition, const RequestKey& key) {
   bool holds = find_value(condition, key, &value);
   if (holds) {
     switch (condition.kind) {
-      case ValueMatch::Kind::kExact: holds = value == condition.value; break;
-      case ValueMatch::Kind::kPrefix: holds = value.starts_with(condition.value); break;
-      case ValueMatch::Kind::kRegex: holds = condition.regex && re2::RE2::FullMatch(piece(value), *condition.regex); break;
-      case ValueMatch::Kind::kPresent: break;
+      case ValueMatch::Kind::kExact:
+        holds = value == condition.value;
+        break;
+      case ValueMatch::Kind::kPrefix:
+        holds = value.starts_with(condition.value);
+        break;
+      case ValueMatch::Kind::kRegex:
+        holds = condition.regex && re2::RE2::FullMatch(piece(value), *condition.regex);
+        break;
+      case ValueMatch::Kind::kPresent:
+        break;
     }
   }
   return holds != condition.invert;
@@ -97,7 +119,8 @@ struct Verdict {
 
 // Everything but the path.
 Verdict judge_rest(const Route& route, const RequestKey& key) {
-  if (!route.methods.empty() && std::find(route.methods.begin(), route.methods.end(), key.method) == route.methods.end()) {
+  if (!route.methods.empty() &&
+      std::find(route.methods.begin(), route.methods.end(), key.method) == route.methods.end()) {
     return {MatchTrace::Reason::kMethod};
   }
   for (uint32_t i = 0; i < route.conditions.size(); ++i) {
@@ -119,7 +142,8 @@ uint32_t find_route(const VirtualHost& host, const RequestKey& key) {
   return UINT32_MAX;
 }
 
-void record(const VirtualHost& host, const RequestKey& key, uint32_t winner, MatchTrace::Host& out) {
+void record(const VirtualHost& host, const RequestKey& key, uint32_t winner,
+            MatchTrace::Host& out) {
   for (uint32_t i = 0; i < host.routes.size(); ++i) {
     Verdict verdict = judge(*host.routes[i], key);
     if (verdict.matched() && i != winner) verdict.reason = MatchTrace::Reason::kLater;
@@ -151,8 +175,8 @@ std::string_view normalise_host(std::string_view authority, char* buffer) {
   return {buffer, end};
 }
 
-// Calls visit(domain) for the names that may cover a host, from the most specific one, until it returns true. `host` lies
-// in a writable buffer and is destroyed.
+// Calls visit(domain) for the names that may cover a host, from the most specific one, until it
+// returns true. `host` lies in a writable buffer and is destroyed.
 template <typename Visit>
 void each_domain(char* host, size_t size, Visit visit) {
   if (size) {
@@ -213,7 +237,8 @@ void RouteIndex::Table::build(const std::vector<std::shared_ptr<const Route>>& r
   size_t capacity = 4;
   while (capacity < members.size() * 2) capacity *= 2;
   slots_.resize(capacity);
-  // First how many routes each text has (routes of one text are not always neighbours), then where they go.
+  // First how many routes each text has (routes of one text are not always neighbours), then where
+  // they go.
   std::vector<uint32_t> slot_by_member(members.size());
   std::vector<uint32_t> first_by_slot(capacity);  // one member of the slot's text, to compare with
   for (size_t i = 0; i < members.size(); ++i) {
@@ -244,8 +269,9 @@ void RouteIndex::Table::build(const std::vector<std::shared_ptr<const Route>>& r
   }
 }
 
-void RouteIndex::Table::find(const std::vector<std::shared_ptr<const Route>>& routes, const RequestKey& key,
-                             std::string_view text, uint64_t hash, uint32_t& best) const {
+void RouteIndex::Table::find(const std::vector<std::shared_ptr<const Route>>& routes,
+                             const RequestKey& key, std::string_view text, uint64_t hash,
+                             uint32_t& best) const {
   size_t mask = slots_.size() - 1;
   for (size_t slot = slot_of(hash, mask); slots_[slot].count; slot = (slot + 1) & mask) {
     const Group& group = slots_[slot];
@@ -262,13 +288,15 @@ void RouteIndex::Table::find(const std::vector<std::shared_ptr<const Route>>& ro
   }
 }
 
-std::shared_ptr<const RouteIndex> RouteIndex::build(const std::vector<std::shared_ptr<const Route>>& routes) {
+std::shared_ptr<const RouteIndex> RouteIndex::build(
+    const std::vector<std::shared_ptr<const Route>>& routes) {
   if (routes.size() < kMinRoutes) return nullptr;
   auto out = std::make_shared<RouteIndex>();
   std::vector<uint32_t> exact, prefix;
   for (uint32_t i = 0; i < routes.size(); ++i) {
     const PathMatch& path = routes[i]->path;
-    if (path.ignore_case || path.kind == PathMatch::Kind::kPrefixRegex || path.kind == PathMatch::Kind::kFullRegex) {
+    if (path.ignore_case || path.kind == PathMatch::Kind::kPrefixRegex ||
+        path.kind == PathMatch::Kind::kFullRegex) {
       out->walked_.push_back(i);
     } else {
       (path.kind == PathMatch::Kind::kExact ? exact : prefix).push_back(i);
@@ -279,12 +307,13 @@ std::shared_ptr<const RouteIndex> RouteIndex::build(const std::vector<std::share
   return out;
 }
 
-uint32_t RouteIndex::find(const std::vector<std::shared_ptr<const Route>>& routes, const RequestKey& key) const {
+uint32_t RouteIndex::find(const std::vector<std::shared_ptr<const Route>>& routes,
+                          const RequestKey& key) const {
   uint32_t best = UINT32_MAX;
   std::string_view path = key.path;
   size_t longest = std::max(exact_.longest(), prefix_.longest());
-  // Hashes of the leading parts that end at a boundary. Those that don't fit are tried on the way, shortest first: the
-  // order matters for speed only, because `best` decides by position.
+  // Hashes of the leading parts that end at a boundary. Those that don't fit are tried on the way,
+  // shortest first: the order matters for speed only, because `best` decides by position.
   constexpr size_t kMostBoundaries = 32;
   struct Boundary {
     uint64_t hash;

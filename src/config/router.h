@@ -1,9 +1,10 @@
 #pragma once
 // Router: from a request to its route. Allocates nothing; safe from any thread.
 //
-// Hosts are tried from the most specific to the least: the exact name, `*.b.c`, `*.c`, `*`; if no route of one host
-// matches, the next host's routes are tried. Within a host the first matching route of VirtualHost::routes wins. Long
-// lists have a RouteIndex which finds the same route without walking the list.
+// Hosts are tried from the most specific to the least: the exact name, `*.b.c`, `*.c`, `*`; if no
+// route of one host matches, the next host's routes are tried. Within a host the first matching
+// route of VirtualHost::routes wins. Long lists have a RouteIndex which finds the same route
+// without walking the list.
 
 #include <cstdint>
 #include <memory>
@@ -17,14 +18,18 @@ namespace sluice::config {
 
 // What routing looks at. All views are borrowed for the call.
 struct RequestKey {
-  std::string_view authority;  // as received; port, letter case and a final dot don't matter for the host
-  std::string_view path;       // without query, dot segments resolved
-  std::string_view query;      // without the question mark
-  std::string_view target;     // path and query as received, for conditions on the pseudo-header `path`
+  std::string_view
+      authority;  // as received; port, letter case and a final dot don't matter for the host
+  std::string_view path;   // without query, dot segments resolved
+  std::string_view query;  // without the question mark
+  std::string_view
+      target;  // path and query as received, for conditions on the pseudo-header `path`
   std::string_view method;
   std::string_view scheme;
-  // Looks up a header by its lower-case name; several values of one name are given joined by commas. False: absent.
-  bool (*find_header)(const void* headers, std::string_view name, std::string_view* value) = nullptr;
+  // Looks up a header by its lower-case name; several values of one name are given joined by
+  // commas. False: absent.
+  bool (*find_header)(const void* headers, std::string_view name,
+                      std::string_view* value) = nullptr;
   const void* headers = nullptr;
 };
 
@@ -63,7 +68,8 @@ struct Match {
 // With `trace`, the same decision is made and each candidate is recorded.
 Match match(const Snapshot& snapshot, const RequestKey& key, MatchTrace* trace = nullptr);
 
-// The TLS host for a name asked by SNI (lower case): exact, then the longest wildcard, then `*`. Null: none.
+// The TLS host for a name asked by SNI (lower case): exact, then the longest wildcard, then `*`.
+// Null: none.
 const TlsHost* match_tls(const Snapshot& snapshot, std::string_view sni);
 
 // Splits "/a?b" into path and query.
@@ -71,17 +77,19 @@ void set_target(RequestKey& key, std::string_view target);
 
 // --- for the compiler ---
 
-// Finds what a walk over the routes would find, by hash of the path (exact routes), by hash of each leading part of the
-// path that ends at a segment boundary (prefix routes), and by trying only those regular expressions that stand before
-// the best route found so far.
+// Finds what a walk over the routes would find, by hash of the path (exact routes), by hash of each
+// leading part of the path that ends at a segment boundary (prefix routes), and by trying only
+// those regular expressions that stand before the best route found so far.
 class RouteIndex {
  public:
   // Null if the list is short enough to be walked, or has a shape that can't be indexed.
-  static std::shared_ptr<const RouteIndex> build(const std::vector<std::shared_ptr<const Route>>& routes);
+  static std::shared_ptr<const RouteIndex> build(
+      const std::vector<std::shared_ptr<const Route>>& routes);
   static constexpr size_t kMinRoutes = 12;
 
   // The position of the first route that matches, or UINT32_MAX.
-  uint32_t find(const std::vector<std::shared_ptr<const Route>>& routes, const RequestKey& key) const;
+  uint32_t find(const std::vector<std::shared_ptr<const Route>>& routes,
+                const RequestKey& key) const;
 
  private:
   struct Group {  // all routes of one path text, by position
@@ -91,9 +99,10 @@ class RouteIndex {
   };
   class Table {
    public:
-    void build(const std::vector<std::shared_ptr<const Route>>& routes, const std::vector<uint32_t>& members);
-    void find(const std::vector<std::shared_ptr<const Route>>& routes, const RequestKey& key, std::string_view text,
-              uint64_t hash, uint32_t& best) const;
+    void build(const std::vector<std::shared_ptr<const Route>>& routes,
+               const std::vector<uint32_t>& members);
+    void find(const std::vector<std::shared_ptr<const Route>>& routes, const RequestKey& key,
+              std::string_view text, uint64_t hash, uint32_t& best) const;
     bool empty() const { return slots_.empty(); }
     size_t longest() const { return longest_; }
 

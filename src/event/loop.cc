@@ -75,7 +75,7 @@ void Loop::run() {
 }
 
 void Loop::run_once(int max_wait_ms) {
-  int64_t timeout = soon_head_ ? 0 : timers_.next_timeout(now_ms());
+  int64_t timeout = !is_empty(soon_) ? 0 : timers_.next_timeout(now_ms());
   if (max_wait_ms >= 0 && (timeout < 0 || timeout > max_wait_ms)) timeout = max_wait_ms;
   epoll_event events[kMaxEvents];
   const int n = epoll_wait(epoll_fd_, events, kMaxEvents, static_cast<int>(std::min<int64_t>(timeout, INT_MAX)));
@@ -101,11 +101,15 @@ void Loop::run_once(int max_wait_ms) {
 }
 
 void Loop::run_soon_tasks() {
+  if (is_empty(soon_)) return;
   // Tasks that tasks queue wait for the next turn.
-  Task* head = std::exchange(soon_head_, nullptr);
-  Task* tail = std::exchange(soon_tail_, nullptr);
-  while (head) {
-    run_first(head, tail);
+  TaskLink batch;
+  batch.next = soon_.next;
+  batch.previous = soon_.previous;
+  batch.next->previous = batch.previous->next = &batch;
+  soon_.next = soon_.previous = &soon_;
+  while (!is_empty(batch)) {
+    run_first(batch);
     run_flushes();
   }
 }

@@ -31,20 +31,32 @@ class IoHandler {
   ~IoHandler() = default;
 };
 
+struct TaskLink {
+  TaskLink* previous = nullptr;
+  TaskLink* next = nullptr;
+};
+
 // Work that runs after the current callback (defer_flush) or later in this turn or the next (run_soon). Embedded in its
-// owner; queueing it twice is the same as once. The owner must outlive the queueing: destroy it with destroy_later().
-class Task {
+// owner; queueing it twice is the same as once, destroying it takes it off the queue.
+class Task : private TaskLink {
  public:
-  bool queued() const { return queued_; }
+  Task() = default;
+  Task(const Task&) = delete;
+  Task& operator=(const Task&) = delete;
+  bool queued() const { return next != nullptr; }
 
  protected:
-  ~Task() = default;
+  ~Task() { unlink(); }
 
  private:
   friend class Loop;
   virtual void run_task() = 0;
-  Task* next_task_ = nullptr;
-  bool queued_ = false;
+  void unlink() {
+    if (!next) return;
+    previous->next = next;
+    next->previous = previous;
+    previous = next = nullptr;
+  }
 };
 
 // Deleted at the end of the turn.
@@ -88,8 +100,8 @@ class Loop {
 
   void arm(Timer& timer, uint64_t delay_ms) { timers_.arm(timer, now_ms() + delay_ms); }
 
-  void defer_flush(Task& task) { enqueue(flush_head_, flush_tail_, task); }
-  void run_soon(Task& task) { enqueue(soon_head_, soon_tail_, task); }
+  void defer_flush(Task& task) { enqueue(flushes_, task); }
+  void run_soon(Task& task) { enqueue(soon_, task); }
   void destroy_later(Destroyable* object) {
     object->next_destroyed_ = destroyed_;
     destroyed_ = object;
@@ -106,25 +118,21 @@ class Loop {
 
  private:
   Status control(int operation, int fd, IoHandler* handler, uint32_t events);
-  static void enqueue(Task*& head, Task*& tail, Task& task) {
-    if (task.queued_) return;
-    task.queued_ = true;
-    task.next_task_ = nullptr;
-    if (tail) {
-      tail->next_task_ = &task;
-    } else {
-      head = &task;
-    }
-    tail = &task;
+  static bool is_empty(const TaskLink& list) { return list.next == &list; }
+  static void enqueue(TaskLink& list, Task& task) {
+    if (task.queued()) return;
+    TaskLink& link = task;
+    link.previous = list.previous;
+    link.next = &list;
+    list.previous->next = &link;
+    list.previous = &link;
   }
   void run_flushes() {
-    while (flush_head_) run_first(flush_head_, flush_tail_);
+    while (!is_empty(flushes_)) run_first(flushes_);
   }
-  static void run_first(Task*& head, Task*& tail) {
-    Task* task = head;
-    head = task->next_task_;
-    if (!head) tail = nullptr;
-    task->queued_ = false;
+  static void run_first(TaskLink& list) {
+    auto* task = static_cast<Task*>(list.next);
+    task->unlink();
     task->run_task();
   }
   void run_soon_tasks();
@@ -139,10 +147,8 @@ class Loop {
   uint64_t last_turn_ns_ = 0;
   TimerWheel timers_;
 
-  Task* flush_head_ = nullptr;
-  Task* flush_tail_ = nullptr;
-  Task* soon_head_ = nullptr;
-  Task* soon_tail_ = nullptr;
+  TaskLink flushes_{&flushes_, &flushes_};  // circular lists
+  TaskLink soon_{&soon_, &soon_};
   Destroyable* destroyed_ = nullptr;
   std::function<void()> turn_hook_;
 

@@ -32,6 +32,8 @@ struct Snapshot;
 namespace sluice::filter {
 
 class Context;
+class CallReceiver;
+struct HttpCall;
 
 enum class Status : uint8_t { kContinue, kPause };
 
@@ -110,6 +112,10 @@ class Context {
   virtual void clear_route() = 0;
   // Sends the request to that cluster, whatever the route says. False: no such cluster.
   virtual bool select_cluster(std::string_view name) = 0;
+
+  // Asks another service (filter/call.h); the receiver hears of the result later, never from inside this call. What `call`
+  // refers to is copied. Belongs to the exchange: it is given up when the exchange ends.
+  virtual void call(const HttpCall& call, CallReceiver& receiver) = 0;
 
   // Adds a named value to the access log (static or arena-owned text).
   virtual void add_log_field(std::string_view name, std::string_view value) = 0;

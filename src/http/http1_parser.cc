@@ -577,9 +577,7 @@ Slice write_request_head(const RequestHead& head, bool chunked) {
   const size_t bytes = fields_size(head.headers) + head.method_text.size() + head.path.size() +
                        head.authority.size() + head.upgrade.size() + 224;
   BlockRef block(acquire_block(bytes));
-  // An extended CONNECT (RFC 8441) is a GET with Upgrade here.
-  const bool from_extended_connect = head.method == Method::kConnect && !head.upgrade.empty();
-  char* p = put(block->data(), from_extended_connect ? std::string_view("GET") : head.method_text);
+  char* p = put(block->data(), head.method_text);
   *p++ = ' ';
   p = put(p, head.path);
   p = put(p, " HTTP/1.1\r\nhost: ");
@@ -597,7 +595,8 @@ Slice write_request_head(const RequestHead& head, bool chunked) {
     p = put(p, "connection: upgrade\r\nupgrade: ");
     p = put(p, head.upgrade);
     p = put(p, "\r\n");
-    if (from_extended_connect && !head.headers.has(HeaderId::kSecWebsocketKey)) {
+    // An extended CONNECT (RFC 8441) has no key.
+    if (iequals(head.upgrade, "websocket") && !head.headers.has(HeaderId::kSecWebsocketKey)) {
       p = put(p, "sec-websocket-key: ");
       p = put(p, websocket_key());
       p = put(p, "\r\n");

@@ -11,7 +11,7 @@
 namespace sluice::http {
 namespace {
 
-constexpr size_t kWriteBudget = 1024 * 1024;
+constexpr size_t kWriteBudget = 1'048'576;
 constexpr size_t kCopyIntoTail =
     1024;  // body slices up to this size join the frame head in one vector
 

@@ -78,7 +78,7 @@ std::string escaped_cell(std::string_view text) {
 
 }  // namespace
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   constexpr size_t kLongest = 80;
   std::string out = "\"";
   for (char c : text.substr(0, kLongest)) out += static_cast<unsigned char>(c) < 0x20 ? '?' : c;
@@ -168,7 +168,7 @@ std::optional<Problem> SchemaBase::read_bool(const ConfigNode& node, bool* out) 
     *out = node.text() == "true";
     return std::nullopt;
   }
-  return Problem{{}, quoted(node.text()) + " is not true or false"};
+  return Problem{{}, in_quotes(node.text()) + " is not true or false"};
 }
 
 std::optional<Problem> SchemaBase::read_integer(const ConfigNode& node, int64_t min, int64_t max, const Words& words,
@@ -185,7 +185,7 @@ std::optional<Problem> SchemaBase::read_integer(const ConfigNode& node, int64_t 
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   const bool all = end == text.data() + text.size() && !text.empty();
   if (!all || node.quoted() || error == std::errc::invalid_argument) {
-    return Problem{{}, quoted(text) + " is not an integer" + (all && node.quoted() ? ": it is in quotes" : "")};
+    return Problem{{}, in_quotes(text) + " is not an integer" + (all && node.quoted() ? ": it is in quotes" : "")};
   }
   if (error != std::errc() || value < min || value > max) {
     return Problem{{}, text + " is not in " + std::to_string(min) + ".." + std::to_string(max)};
@@ -201,7 +201,7 @@ std::optional<Problem> SchemaBase::read_number(const ConfigNode& node, double mi
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (node.quoted() || text.empty() || error != std::errc() || end != text.data() + text.size() ||
       !std::isfinite(value)) {
-    return Problem{{}, quoted(text) + " is not a number"};
+    return Problem{{}, in_quotes(text) + " is not a number"};
   }
   if (value < min || value > max) {
     return Problem{{}, text + " is not in " + number_text(min) + ".." + number_text(max)};
@@ -251,7 +251,7 @@ std::optional<Problem> SchemaBase::read_choice(const ConfigNode& node, const Wor
       return std::nullopt;
     }
   }
-  return Problem{{}, quoted(node.text()) + " is not " + choice_type(words)};
+  return Problem{{}, in_quotes(node.text()) + " is not " + choice_type(words)};
 }
 
 std::optional<Problem> SchemaBase::read_items(
@@ -302,7 +302,7 @@ std::string SchemaBase::joined(const std::vector<std::string>& items) {
 
 std::string check_header_name(std::string& value) {
   value = lower(trim(value));
-  return http::is_token(value) ? std::string() : quoted(value) + " is not the name of a header field";
+  return http::is_token(value) ? std::string() : in_quotes(value) + " is not the name of a header field";
 }
 
 std::string check_header_value(std::string& value) {
@@ -317,7 +317,7 @@ std::string check_authority(std::string& value) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
            std::string_view("-._~%!$&'()*+,;=:[]").find(c) != std::string_view::npos;
   });
-  return good ? std::string() : quoted(value) + " is not a host with an optional port";
+  return good ? std::string() : in_quotes(value) + " is not a host with an optional port";
 }
 
 }  // namespace sluice::plugins

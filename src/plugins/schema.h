@@ -240,6 +240,6 @@ std::string check_header_value(std::string& value);
 std::string check_authority(std::string& value);
 
 // The text in quotes, cut to a length that suits a message.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 }  // namespace sluice::plugins

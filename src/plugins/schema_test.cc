@@ -162,7 +162,7 @@ TEST(Schema, SharedChecks) {
   for (std::string bad : {"a b", "a/b", "a?b", "a\r\nb", "ü"}) EXPECT_NE(check_authority(bad), "") << bad;
 }
 
-TEST(Schema, LongTextsAreCutInMessages) { EXPECT_LT(quoted(std::string(1000, 'x')).size(), 100u); }
+TEST(Schema, LongTextsAreCutInMessages) { EXPECT_LT(in_quotes(std::string(1000, 'x')).size(), 100u); }
 
 }  // namespace
 }  // namespace sluice::plugins

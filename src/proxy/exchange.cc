@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "config/router.h"
 #include "net/proxy_protocol.h"
+#include "proxy/call_out.h"
 #include "proxy/forwarding.h"
 #include "proxy/worker.h"
 
@@ -195,6 +196,10 @@ bool Exchange::select_cluster(std::string_view name) {
   cluster_slot_ = *slot;
   cluster_name_ = arena().copy(name);
   return true;
+}
+
+void Exchange::call(const filter::HttpCall& call, filter::CallReceiver& receiver) {
+  start_call_out(worker_, *snapshot_, call, receiver);
 }
 
 void Exchange::add_log_field(std::string_view name, std::string_view value) {

@@ -54,6 +54,7 @@ class Exchange final : public http::StreamHandler,
                         const void* argument) override;
   void clear_route() override { reroute_ = true; }
   bool select_cluster(std::string_view name) override;
+  void call(const filter::HttpCall& call, filter::CallReceiver& receiver) override;
   void add_log_field(std::string_view name, std::string_view value) override;
 
  private:

@@ -1,5 +1,6 @@
 #pragma once
-// Diagnostic: one finding about one object or file, as a sentence its owner can act on. Never holds a secret.
+// Diagnostic: one finding about one object or file, as a sentence its owner can act on. Never holds
+// a secret.
 
 #include <cstdint>
 #include <string>
@@ -15,15 +16,15 @@ enum class Severity : uint8_t {
 
 struct Diagnostic {
   Severity severity = Severity::kError;
-  std::string file;     // empty: not from a file
-  uint32_t line = 0;    // 1-based; 0: unknown
+  std::string file;   // empty: not from a file
+  uint32_t line = 0;  // 1-based; 0: unknown
   uint32_t column = 0;
   std::string object;   // "Ingress ns/name"; empty: the file as a whole
   std::string field;    // "spec.rules[0].http.paths[1].pathType"; empty: the object as a whole
   std::string message;  // what was wrong and what would be right
 
-  // One line: `conf/a.yaml:12:9: Ingress default/foo: spec.rules[0].host: "a b" is not a host name …`. Severities other
-  // than error are named after the place: `conf/a.yaml:1:1: warning: …`.
+  // One line: `conf/a.yaml:12:9: Ingress default/foo: spec.rules[0].host: "a b" is not a host name
+  // …`. Severities other than error are named after the place: `conf/a.yaml:1:1: warning: …`.
   std::string render() const;
 
   bool operator==(const Diagnostic&) const = default;

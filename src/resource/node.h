@@ -1,9 +1,10 @@
 #pragma once
-// Node: one value of a parsed YAML or JSON document, with the place it came from. A tree of nodes is immutable, lives in
-// the arena of its Document and is cheap to walk: children are contiguous arrays, texts point into the arena.
+// Node: one value of a parsed YAML or JSON document, with the place it came from. A tree of nodes
+// is immutable, lives in the arena of its Document and is cheap to walk: children are contiguous
+// arrays, texts point into the arena.
 //
-// Aliases share the children of their anchor, so a document never grows by being parsed; what walking it would cost is
-// bounded when it is parsed (Limits::max_values).
+// Aliases share the children of their anchor, so a document never grows by being parsed; what
+// walking it would cost is bounded when it is parsed (Limits::max_values).
 
 #include <cstdint>
 #include <cstring>
@@ -41,15 +42,18 @@ class Node {
 
   // The scalar's text; empty for anything else.
   std::string_view text() const {
-    return is_scalar() ? std::string_view(static_cast<const char*>(data_), size_) : std::string_view();
+    return is_scalar() ? std::string_view(static_cast<const char*>(data_), size_)
+                       : std::string_view();
   }
-  // The scalar as a whole number or as a boolean (true/false and YAML 1.1's yes/no/on/off); nothing if it is not one.
+  // The scalar as a whole number or as a boolean (true/false and YAML 1.1's yes/no/on/off); nothing
+  // if it is not one.
   std::optional<int64_t> integer() const;
   std::optional<bool> boolean() const;
   std::optional<double> number() const;
 
   std::span<const Node> items() const {
-    return is_sequence() ? std::span(static_cast<const Node*>(data_), size_) : std::span<const Node>();
+    return is_sequence() ? std::span(static_cast<const Node*>(data_), size_)
+                         : std::span<const Node>();
   }
   inline std::span<const Member> members() const;
   // The member of that name, or nullptr (also when this is no mapping).
@@ -76,7 +80,12 @@ class Node {
 
  private:
   Node(Kind kind, bool quoted, Mark mark, const void* data, uint32_t size)
-      : data_(data), size_(size), line_(mark.line), column_(mark.column), kind_(kind), quoted_(quoted) {}
+      : data_(data),
+        size_(size),
+        line_(mark.line),
+        column_(mark.column),
+        kind_(kind),
+        quoted_(quoted) {}
 
   const void* data_ = nullptr;
   uint32_t size_ = 0;
@@ -93,7 +102,8 @@ struct Member {
 };
 
 inline std::span<const Member> Node::members() const {
-  return is_mapping() ? std::span(static_cast<const Member*>(data_), size_) : std::span<const Member>();
+  return is_mapping() ? std::span(static_cast<const Member*>(data_), size_)
+                      : std::span<const Member>();
 }
 inline const Node* Node::find(std::string_view key) const {
   for (const Member& member : members()) {

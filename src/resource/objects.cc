@@ -6,14 +6,22 @@ namespace sluice::resource {
 
 const char* name_of(Kind kind) {
   switch (kind) {
-    case Kind::kIngress: return "Ingress";
-    case Kind::kIngressClass: return "IngressClass";
-    case Kind::kService: return "Service";
-    case Kind::kEndpoints: return "Endpoints";
-    case Kind::kEndpointSlice: return "EndpointSlice";
-    case Kind::kSecret: return "Secret";
-    case Kind::kConfigMap: return "ConfigMap";
-    case Kind::kMcpBridge: return "McpBridge";
+    case Kind::kIngress:
+      return "Ingress";
+    case Kind::kIngressClass:
+      return "IngressClass";
+    case Kind::kService:
+      return "Service";
+    case Kind::kEndpoints:
+      return "Endpoints";
+    case Kind::kEndpointSlice:
+      return "EndpointSlice";
+    case Kind::kSecret:
+      return "Secret";
+    case Kind::kConfigMap:
+      return "ConfigMap";
+    case Kind::kMcpBridge:
+      return "McpBridge";
   }
   return "?";
 }

@@ -1,6 +1,6 @@
 #pragma once
-// The typed API objects the gateway reads, reduced to the fields it uses. All are immutable once parsed and shared by
-// pointer. Every one of them passed the validation of resource/parse.h.
+// The typed API objects the gateway reads, reduced to the fields it uses. All are immutable once
+// parsed and shared by pointer. Every one of them passed the validation of resource/parse.h.
 
 #include <cstdint>
 #include <memory>
@@ -61,12 +61,13 @@ const Pair* find(const Pairs& pairs, std::string_view key);
 struct Meta {
   std::string ns;
   std::string name;
-  Pairs annotations;  // of an Ingress: those with a prefix that the gateway reads
-  Pairs labels;       // of an EndpointSlice
+  Pairs annotations;    // of an Ingress: those with a prefix that the gateway reads
+  Pairs labels;         // of an EndpointSlice
   int64_t created = 0;  // Unix seconds; 0: unknown (files usually don't say)
   std::shared_ptr<const std::string> file;
   Mark mark;  // where the object begins
-  uint64_t fingerprint = 0;  // hash of the content and of the lines it stands on; equal means unchanged
+  uint64_t fingerprint =
+      0;  // hash of the content and of the lines it stands on; equal means unchanged
 };
 
 struct Object {
@@ -144,7 +145,12 @@ struct ServicePort {
 struct Service : Object {
   static constexpr Kind kKind = Kind::kService;
   Service() : Object(kKind) {}
-  enum class Type : uint8_t { kClusterIp, kNodePort, kLoadBalancer, kExternalName } type = Type::kClusterIp;
+  enum class Type : uint8_t {
+    kClusterIp,
+    kNodePort,
+    kLoadBalancer,
+    kExternalName
+  } type = Type::kClusterIp;
   std::string external_name;
   std::string cluster_ip;  // "None": headless
   std::vector<ServicePort> ports;
@@ -223,8 +229,9 @@ struct Registry {
   std::string host() const;
 };
 
-// A registry that is refused (unsupported type, bad entry) is not among them; the object lives on without it. Where such
-// an entry could be told by type and name, its host is in `refused`, so that its last good version can stay in use.
+// A registry that is refused (unsupported type, bad entry) is not among them; the object lives on
+// without it. Where such an entry could be told by type and name, its host is in `refused`, so that
+// its last good version can stay in use.
 struct McpBridge : Object {
   static constexpr Kind kKind = Kind::kMcpBridge;
   McpBridge() : Object(kKind) {}

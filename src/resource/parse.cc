@@ -1,5 +1,5 @@
-// The envelope of every object: documents, Lists, apiVersion and kind, metadata. The kinds' own fields are read by the
-// parse_*.cc beside this.
+// The envelope of every object: documents, Lists, apiVersion and kind, metadata. The kinds' own
+// fields are read by the parse_*.cc beside this.
 
 #include "resource/parse.h"
 
@@ -38,7 +38,8 @@ std::optional<Kind> known_kind(std::string_view name, std::string_view api_versi
   std::string_view group = group_of(api_version);
   for (size_t i = 0; i < kKindCount; ++i) {
     if (kKinds[i].name != name) continue;
-    if (kKinds[i].group == group || (name == "Ingress" && group == "extensions")) return static_cast<Kind>(i);
+    if (kKinds[i].group == group || (name == "Ingress" && group == "extensions"))
+      return static_cast<Kind>(i);
   }
   return std::nullopt;
 }
@@ -47,7 +48,8 @@ std::optional<Kind> known_kind(std::string_view name, std::string_view api_versi
 int64_t parse_time(std::string_view text) {
   int year, month, day, hour, minute, second, consumed = 0;
   std::string copy(text.substr(0, 40));
-  if (sscanf(copy.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d%n", &year, &month, &day, &hour, &minute, &second, &consumed) != 6) {
+  if (sscanf(copy.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d%n", &year, &month, &day, &hour, &minute,
+             &second, &consumed) != 6) {
     return 0;
   }
   std::tm tm{};
@@ -59,46 +61,65 @@ int64_t parse_time(std::string_view text) {
   tm.tm_sec = second;
   int64_t time = timegm(&tm);
   std::string_view zone = std::string_view(copy).substr(static_cast<size_t>(consumed));
-  if (zone.starts_with('.')) zone.remove_prefix(std::min(zone.find_first_not_of("0123456789", 1), zone.size()));
+  if (zone.starts_with('.'))
+    zone.remove_prefix(std::min(zone.find_first_not_of("0123456789", 1), zone.size()));
   int offset_hours, offset_minutes;
   if (zone == "Z" || zone == "z") return time;
   if (zone.size() != 6 || (zone[0] != '+' && zone[0] != '-')) return 0;
-  if (sscanf(std::string(zone.substr(1)).c_str(), "%2d:%2d", &offset_hours, &offset_minutes) != 2) return 0;
+  if (sscanf(std::string(zone.substr(1)).c_str(), "%2d:%2d", &offset_hours, &offset_minutes) != 2)
+    return 0;
   int64_t offset = offset_hours * 3600 + offset_minutes * 60;
   return zone[0] == '+' ? time - offset : time + offset;
 }
 
 std::shared_ptr<Object> new_object(Kind kind) {
   switch (kind) {
-    case Kind::kIngress: return std::make_shared<Ingress>();
-    case Kind::kIngressClass: return std::make_shared<IngressClass>();
-    case Kind::kService: return std::make_shared<Service>();
-    case Kind::kEndpoints: return std::make_shared<Endpoints>();
-    case Kind::kEndpointSlice: return std::make_shared<EndpointSlice>();
-    case Kind::kSecret: return std::make_shared<Secret>();
-    case Kind::kConfigMap: return std::make_shared<ConfigMap>();
-    case Kind::kMcpBridge: return std::make_shared<McpBridge>();
+    case Kind::kIngress:
+      return std::make_shared<Ingress>();
+    case Kind::kIngressClass:
+      return std::make_shared<IngressClass>();
+    case Kind::kService:
+      return std::make_shared<Service>();
+    case Kind::kEndpoints:
+      return std::make_shared<Endpoints>();
+    case Kind::kEndpointSlice:
+      return std::make_shared<EndpointSlice>();
+    case Kind::kSecret:
+      return std::make_shared<Secret>();
+    case Kind::kConfigMap:
+      return std::make_shared<ConfigMap>();
+    case Kind::kMcpBridge:
+      return std::make_shared<McpBridge>();
   }
   return nullptr;
 }
 
 void parse_fields(const Field& document, Reader& reader, Object& object) {
   switch (object.kind) {
-    case Kind::kIngress: return parse_ingress(document, reader, static_cast<Ingress&>(object));
-    case Kind::kIngressClass: return parse_ingress_class(document, reader, static_cast<IngressClass&>(object));
-    case Kind::kService: return parse_service(document, reader, static_cast<Service&>(object));
-    case Kind::kEndpoints: return parse_endpoints(document, reader, static_cast<Endpoints&>(object));
-    case Kind::kEndpointSlice: return parse_endpoint_slice(document, reader, static_cast<EndpointSlice&>(object));
-    case Kind::kSecret: return parse_secret(document, reader, static_cast<Secret&>(object));
-    case Kind::kConfigMap: return parse_config_map(document, reader, static_cast<ConfigMap&>(object));
-    case Kind::kMcpBridge: return parse_mcp_bridge(document, reader, static_cast<McpBridge&>(object));
+    case Kind::kIngress:
+      return parse_ingress(document, reader, static_cast<Ingress&>(object));
+    case Kind::kIngressClass:
+      return parse_ingress_class(document, reader, static_cast<IngressClass&>(object));
+    case Kind::kService:
+      return parse_service(document, reader, static_cast<Service&>(object));
+    case Kind::kEndpoints:
+      return parse_endpoints(document, reader, static_cast<Endpoints&>(object));
+    case Kind::kEndpointSlice:
+      return parse_endpoint_slice(document, reader, static_cast<EndpointSlice&>(object));
+    case Kind::kSecret:
+      return parse_secret(document, reader, static_cast<Secret&>(object));
+    case Kind::kConfigMap:
+      return parse_config_map(document, reader, static_cast<ConfigMap&>(object));
+    case Kind::kMcpBridge:
+      return parse_mcp_bridge(document, reader, static_cast<McpBridge&>(object));
   }
 }
 
-// What other programs annotate (kubectl's last applied configuration is as large as the object) is not kept.
+// What other programs annotate (kubectl's last applied configuration is as large as the object) is
+// not kept.
 bool is_read_annotation(std::string_view key) {
-  return key.starts_with("higress.io/") || key.starts_with("nginx.ingress.kubernetes.io/") || key.starts_with("sluice.io/") ||
-         key == "kubernetes.io/ingress.class";
+  return key.starts_with("higress.io/") || key.starts_with("nginx.ingress.kubernetes.io/") ||
+         key.starts_with("sluice.io/") || key == "kubernetes.io/ingress.class";
 }
 
 uint64_t mix(uint64_t hash, uint64_t value) {
@@ -108,7 +129,8 @@ uint64_t mix(uint64_t hash, uint64_t value) {
 
 uint64_t fingerprint(const Node& node, uint64_t seed) {
   uint64_t hash = mix(seed, static_cast<uint64_t>(node.kind()) << 32 | node.mark().line);
-  if (node.is_scalar()) return mix(hash, std::hash<std::string_view>()(node.text()) * 2 + node.is_quoted());
+  if (node.is_scalar())
+    return mix(hash, std::hash<std::string_view>()(node.text()) * 2 + node.is_quoted());
   for (const Node& item : node.items()) hash = fingerprint(item, hash);
   for (const Member& member : node.members()) {
     hash = fingerprint(member.value, mix(hash, std::hash<std::string_view>()(member.key)));
@@ -125,7 +147,8 @@ class ManifestParser {
     Field root(node);
     Reader reader(out_.diagnostics, *out_.file, {});
     if (!node.is_mapping()) {
-      reader.error(root, std::string("expected an object with apiVersion and kind, found ") + node.kind_name());
+      reader.error(root, std::string("expected an object with apiVersion and kind, found ") +
+                             node.kind_name());
       out_.has_unidentified = true;
       return;
     }
@@ -164,8 +187,10 @@ class ManifestParser {
     known_object(root, reader, *known);
   }
 
-  void list(const Field& items, Reader& reader, std::string_view kind, std::string_view api_version) {
-    std::string_view item_kind = kind == "List" ? std::string_view() : kind.substr(0, kind.size() - 4);
+  void list(const Field& items, Reader& reader, std::string_view kind,
+            std::string_view api_version) {
+    std::string_view item_kind =
+        kind == "List" ? std::string_view() : kind.substr(0, kind.size() - 4);
     std::string_view item_version = kind == "List" ? std::string_view() : api_version;
     reader.each(items, [&](const Field& item) { object(item, item_kind, item_version); });
   }
@@ -191,14 +216,18 @@ class ManifestParser {
     reader.set_object(object->key().to_string());
     Field metadata = root["metadata"];
     if (kind == Kind::kEndpointSlice) meta.labels = parse_pairs(metadata["labels"], reader, true);
-    if (kind == Kind::kIngress) meta.annotations = parse_pairs(metadata["annotations"], reader, true, is_read_annotation);
+    if (kind == Kind::kIngress)
+      meta.annotations = parse_pairs(metadata["annotations"], reader, true, is_read_annotation);
     Field created = metadata["creationTimestamp"];
     if (created && (meta.created = parse_time(created.node().text())) == 0) {
-      reader.warn(created, in_quotes(created.node().text()) + " is not a time such as 2024-01-31T12:00:00Z; the age is taken as unknown");
+      reader.warn(created,
+                  in_quotes(created.node().text()) +
+                      " is not a time such as 2024-01-31T12:00:00Z; the age is taken as unknown");
     }
     parse_fields(root, reader, *object);
     ObjectKey key = object->key();
-    out_.objects.push_back({std::move(key), reader.errors() ? nullptr : ObjectPtr(std::move(object)), root.mark()});
+    out_.objects.push_back(
+        {std::move(key), reader.errors() ? nullptr : ObjectPtr(std::move(object)), root.mark()});
   }
 
   bool identify(const Field& root, Reader& reader, Kind kind, Meta& meta) {
@@ -211,13 +240,17 @@ class ManifestParser {
     if (!reader.is_mapping(metadata)) return false;
     meta.name = reader.required(metadata["name"]);
     if (!meta.name.empty() && !is_dns_name(meta.name)) {
-      reader.error(metadata["name"], in_quotes(meta.name) + " is not a valid name: lower-case letters, digits, '-' and '.'");
+      reader.error(
+          metadata["name"],
+          in_quotes(meta.name) + " is not a valid name: lower-case letters, digits, '-' and '.'");
     }
     if (kKinds[static_cast<size_t>(kind)].namespaced) {
       meta.ns = reader.string(metadata["namespace"], "default");
       if (meta.ns.empty()) meta.ns = "default";
       if (!is_label(meta.ns)) {
-        reader.error(metadata["namespace"], in_quotes(meta.ns) + " is not a valid namespace: lower-case letters, digits and '-'");
+        reader.error(
+            metadata["namespace"],
+            in_quotes(meta.ns) + " is not a valid namespace: lower-case letters, digits and '-'");
       }
     }
     return reader.errors() == 0;
@@ -230,7 +263,8 @@ class ManifestParser {
 
 }  // namespace
 
-ParsedFile parse_manifests(std::string_view text, std::shared_ptr<const std::string> file, const Limits& limits) {
+ParsedFile parse_manifests(std::string_view text, std::shared_ptr<const std::string> file,
+                           const Limits& limits) {
   ParsedFile out;
   out.file = std::move(file);
   YamlStream stream(text, limits);
@@ -246,7 +280,8 @@ ParsedFile parse_manifests(std::string_view text, std::shared_ptr<const std::str
     }
     parser.document(stream.document());
     if (parser.exceeded()) {
-      return unreadable_file(out.file, "more than " + std::to_string(limits.max_documents) + " objects in one file");
+      return unreadable_file(
+          out.file, "more than " + std::to_string(limits.max_documents) + " objects in one file");
     }
   }
 }

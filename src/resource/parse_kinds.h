@@ -1,5 +1,6 @@
 #pragma once
-// One parser per kind: fills the typed object from the document and reports through the reader. Private to resource/.
+// One parser per kind: fills the typed object from the document and reports through the reader.
+// Private to resource/.
 
 #include "resource/objects.h"
 #include "resource/reader.h"
@@ -15,8 +16,9 @@ void parse_secret(const Field& document, Reader& reader, Secret& out);
 void parse_config_map(const Field& document, Reader& reader, ConfigMap& out);
 void parse_mcp_bridge(const Field& document, Reader& reader, McpBridge& out);
 
-// A mapping of strings to strings, sorted by key. With `lenient`, a number or boolean is taken by its text, with a
-// warning. With `wanted`, other keys are passed over.
-Pairs parse_pairs(const Field& mapping, Reader& reader, bool lenient, bool (*wanted)(std::string_view key) = nullptr);
+// A mapping of strings to strings, sorted by key. With `lenient`, a number or boolean is taken by
+// its text, with a warning. With `wanted`, other keys are passed over.
+Pairs parse_pairs(const Field& mapping, Reader& reader, bool lenient,
+                  bool (*wanted)(std::string_view key) = nullptr);
 
 }  // namespace sluice::resource

@@ -1,6 +1,6 @@
 #pragma once
-// Field and Reader: how a parser walks a node tree so that each error can name the field by its full path, at no cost
-// when there is no error. Private to resource/ and to annotation parsing.
+// Field and Reader: how a parser walks a node tree so that each error can name the field by its
+// full path, at no cost when there is no error. Private to resource/ and to annotation parsing.
 
 #include <optional>
 #include <string>
@@ -11,7 +11,8 @@
 
 namespace sluice::resource {
 
-// A node and the way to it. A child refers to its parent, which must therefore be a named variable that lives longer.
+// A node and the way to it. A child refers to its parent, which must therefore be a named variable
+// that lives longer.
 class Field {
  public:
   explicit Field(const Node& root) : node_(&root) {}
@@ -31,7 +32,9 @@ class Field {
     return node_ ? *node_ : null;
   }
   // Where the value is, or if it is absent, where what should hold it is.
-  Mark mark() const { return node_ && node_->mark().line ? node_->mark() : parent_ ? parent_->mark() : Mark{1, 1}; }
+  Mark mark() const {
+    return node_ && node_->mark().line ? node_->mark() : parent_ ? parent_->mark() : Mark{1, 1};
+  }
   // "spec.rules[0].host"
   std::string path() const;
 
@@ -55,14 +58,20 @@ class Reader {
     ++errors_;
     add(Severity::kError, field, std::move(message));
   }
-  void warn(const Field& field, std::string message) { add(Severity::kWarning, field, std::move(message)); }
-  void info(const Field& field, std::string message) { add(Severity::kInfo, field, std::move(message)); }
+  void warn(const Field& field, std::string message) {
+    add(Severity::kWarning, field, std::move(message));
+  }
+  void info(const Field& field, std::string message) {
+    add(Severity::kInfo, field, std::move(message));
+  }
   size_t errors() const { return errors_; }
-  // Errors since there were `errors` are reported, but refuse only a part that has been dropped, not the object.
+  // Errors since there were `errors` are reported, but refuse only a part that has been dropped,
+  // not the object.
   void forgive(size_t errors) { errors_ = errors; }
   void set_object(std::string object) { object_ = std::move(object); }
 
-  // Absent or null reads as the fallback. A value of another type is an error and reads as the fallback.
+  // Absent or null reads as the fallback. A value of another type is an error and reads as the
+  // fallback.
   std::string string(const Field& field, std::string_view fallback = {});
   bool boolean(const Field& field, bool fallback);
   // A whole number within [min, max].
@@ -105,7 +114,8 @@ std::string in_quotes(std::string_view text);
 // RFC 1123: a label (letters, digits, `-`), a name of labels joined by dots. Lower case only.
 bool is_label(std::string_view text);
 bool is_dns_name(std::string_view text);
-// A host of an Ingress rule: a DNS name, `*`, `*.` and a DNS name, or an IP address. Lower case only.
+// A host of an Ingress rule: a DNS name, `*`, `*.` and a DNS name, or an IP address. Lower case
+// only.
 bool is_rule_host(std::string_view text);
 bool is_ip_address(std::string_view text);
 std::string to_lower(std::string_view text);

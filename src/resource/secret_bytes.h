@@ -1,7 +1,7 @@
 #pragma once
-// SecretBytes: bytes that must never reach a log, a metric, an error text or a dump. The type offers no conversion, no
-// comparison that leaks by time and no stream operator; whoever really needs the bytes says expose(). They are wiped
-// when the last owner goes.
+// SecretBytes: bytes that must never reach a log, a metric, an error text or a dump. The type
+// offers no conversion, no comparison that leaks by time and no stream operator; whoever really
+// needs the bytes says expose(). They are wiped when the last owner goes.
 
 #include <cstring>
 #include <ostream>

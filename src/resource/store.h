@@ -1,10 +1,14 @@
 #pragma once
-// The Store: the last good version of every object, by kind, namespace and name, and which file it came from.
+// The Store: the last good version of every object, by kind, namespace and name, and which file it
+// came from.
 //
 // Invariants:
-//   - A file provides a set of objects. A new version of the file replaces that set, except that an object which is now
-//     refused keeps the version this file provided before, and a file that can't be parsed keeps all of them.
-//   - Several files may provide the same key. The one first in lexicographic order of file names is in force (within one
+//   - A file provides a set of objects. A new version of the file replaces that set, except that an
+//   object which is now
+//     refused keeps the version this file provided before, and a file that can't be parsed keeps
+//     all of them.
+//   - Several files may provide the same key. The one first in lexicographic order of file names is
+//   in force (within one
 //     file: the first in the text); the others stand by and take over when it goes.
 //   - Changes say what is in force, before and after; objects that did not change are not reported.
 //
@@ -44,7 +48,9 @@ class Store {
   template <typename T>
   const T* get(const std::string& ns, const std::string& name) const {
     auto at = objects_.find(ObjectKey{T::kKind, ns, name});
-    return at == objects_.end() || at->second.empty() ? nullptr : static_cast<const T*>(at->second.front().object.get());
+    return at == objects_.end() || at->second.empty()
+               ? nullptr
+               : static_cast<const T*>(at->second.front().object.get());
   }
   // All objects in force, in no particular order.
   template <typename Function>
@@ -57,8 +63,8 @@ class Store {
   size_t file_count() const { return files_.size(); }
   std::vector<std::string> files() const;
 
-  // Everything that is wrong now, file by file in order: syntax and validation errors, duplicates; and one note for each
-  // unknown kind.
+  // Everything that is wrong now, file by file in order: syntax and validation errors, duplicates;
+  // and one note for each unknown kind.
   Diagnostics diagnostics() const;
   // The same for one file.
   Diagnostics diagnostics(const std::string& file) const;
@@ -70,9 +76,9 @@ class Store {
     ObjectPtr object;
   };
   struct File {
-    std::vector<ObjectKey> keys;         // provided, in order, without repetition
-    Diagnostics diagnostics;             // of the last version read
-    Diagnostics repeated;                // the same key twice in this file
+    std::vector<ObjectKey> keys;  // provided, in order, without repetition
+    Diagnostics diagnostics;      // of the last version read
+    Diagnostics repeated;         // the same key twice in this file
     std::vector<std::pair<std::string, Mark>> unknown_kinds;
   };
   using Files = std::map<std::string, File>;
@@ -81,7 +87,8 @@ class Store {
   void remove_file(Files::iterator at, Changes& changes);
 
   Files files_;
-  std::unordered_map<ObjectKey, std::vector<Candidate>, ObjectKeyHash> objects_;  // candidates sorted, first in force
+  std::unordered_map<ObjectKey, std::vector<Candidate>, ObjectKeyHash>
+      objects_;  // candidates sorted, first in force
 };
 
 }  // namespace sluice::resource

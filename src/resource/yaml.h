@@ -1,9 +1,10 @@
 #pragma once
 // YAML 1.1 (and so JSON) text to Node trees, by libyaml's event parser.
 //
-// One YamlStream reads one text of any number of documents. What is refused, with line and column: syntax errors,
-// mapping keys that are not scalars, a key twice in one mapping, unknown or self-containing aliases, and whatever
-// exceeds the Limits. Merge keys (`<<`) are honoured. A UTF-8 byte-order mark and CRLF line ends are accepted.
+// One YamlStream reads one text of any number of documents. What is refused, with line and column:
+// syntax errors, mapping keys that are not scalars, a key twice in one mapping, unknown or
+// self-containing aliases, and whatever exceeds the Limits. Merge keys (`<<`) are honoured. A UTF-8
+// byte-order mark and CRLF line ends are accepted.
 
 #include <cstdint>
 #include <memory>
@@ -37,7 +38,8 @@ class YamlStream {
   YamlStream& operator=(const YamlStream&) = delete;
 
   enum class Next { kDocument, kEnd, kError };
-  // Parses the next document. Its tree is valid until the following call of next() and the stream's end.
+  // Parses the next document. Its tree is valid until the following call of next() and the stream's
+  // end.
   Next next();
   const Node& document() const;
   const SyntaxError& error() const;

@@ -11,8 +11,10 @@ namespace {
 std::string show(const Node& node) {
   std::string out;
   switch (node.kind()) {
-    case Node::Kind::kNull: return "~";
-    case Node::Kind::kScalar: return node.is_quoted() ? "'" + std::string(node.text()) + "'" : std::string(node.text());
+    case Node::Kind::kNull:
+      return "~";
+    case Node::Kind::kScalar:
+      return node.is_quoted() ? "'" + std::string(node.text()) + "'" : std::string(node.text());
     case Node::Kind::kSequence:
       for (const Node& item : node.items()) out += (out.empty() ? "" : ",") + show(item);
       return "[" + out + "]";
@@ -30,11 +32,13 @@ std::string parse(std::string_view text, const Limits& limits = {}) {
   std::string out;
   for (;;) {
     switch (stream.next()) {
-      case YamlStream::Next::kEnd: return out;
+      case YamlStream::Next::kEnd:
+        return out;
       case YamlStream::Next::kError:
-        return std::to_string(stream.error().mark.line) + ":" + std::to_string(stream.error().mark.column) + ": " +
-               stream.error().message;
-      case YamlStream::Next::kDocument: out += (out.empty() ? "" : "|") + show(stream.document());
+        return std::to_string(stream.error().mark.line) + ":" +
+               std::to_string(stream.error().mark.column) + ": " + stream.error().message;
+      case YamlStream::Next::kDocument:
+        out += (out.empty() ? "" : "|") + show(stream.document());
     }
   }
 }
@@ -56,7 +60,9 @@ TEST(Yaml, Values) {
       {"a: !!str 12", "{a:'12'}"},
       {"--- 1\n---\n--- 2\n", "1|~|2"},
       {"a: 1\n...\n", "{a:1}"},
-      {"\xEF\xBB\xBF" "a: 1", "{a:1}"},
+      {"\xEF\xBB\xBF"
+       "a: 1",
+       "{a:1}"},
       {"a: 1\r\nb: 2\r\n", "{a:1,b:2}"},
       {"{\"a\":1,\"b\":[true,null],\t\"c\":{}}", "{a:1,b:[true,~],c:{}}"},
       {"{\"a\": \"\\u00e9\\n\\/\"}", "{a:'\xC3\xA9\n/'}"},
@@ -75,7 +81,9 @@ TEST(Yaml, Errors) {
     const char* text;
     const char* want;
   } cases[] = {
-      {"a: [1", "2:1: syntax error: did not find expected ',' or ']' while parsing a flow sequence that begins at line 1"},
+      {"a: [1",
+       "2:1: syntax error: did not find expected ',' or ']' while parsing a flow sequence that "
+       "begins at line 1"},
       {"a:\n\t- 1", "2:1: syntax error: a tab cannot be used for indentation; use spaces"},
       {"a: 1\nb: 2\na: 3", "3:1: the key \"a\" is here twice, first at line 1"},
       {"a: *x", "1:4: unknown alias *x"},
@@ -86,7 +94,8 @@ TEST(Yaml, Errors) {
       {"b:\n  <<: [1]", "2:8: a merge key (<<) needs a mapping or a list of mappings"},
   };
   for (const Case& c : cases) EXPECT_EQ(parse(c.text), c.want) << c.text;
-  EXPECT_NE(parse("a: \xff\xfe").find("1:4: syntax error: "), std::string::npos) << parse("a: \xff\xfe");
+  EXPECT_NE(parse("a: \xff\xfe").find("1:4: syntax error: "), std::string::npos)
+      << parse("a: \xff\xfe");
 }
 
 TEST(Yaml, ManyKeysAreCheckedForDuplicates) {
@@ -99,11 +108,14 @@ TEST(Yaml, Limits) {
   Limits limits;
   limits.max_text_bytes = 3u << 20;
   EXPECT_EQ(parse(std::string((3u << 20) + 1, '#'), limits), "1:1: the file is larger than 3 MiB");
-  EXPECT_EQ(parse(std::string(65, '[') + std::string(65, ']')), "1:65: nested deeper than 64 levels");
-  EXPECT_EQ(parse(std::string(64, '[') + std::string(64, ']')), std::string(64, '[') + std::string(64, ']'));
+  EXPECT_EQ(parse(std::string(65, '[') + std::string(65, ']')),
+            "1:65: nested deeper than 64 levels");
+  EXPECT_EQ(parse(std::string(64, '[') + std::string(64, ']')),
+            std::string(64, '[') + std::string(64, ']'));
   limits.max_documents = 3;
   EXPECT_EQ(parse("--- 1\n--- 2\n--- 3\n", limits), "1|2|3");
-  EXPECT_EQ(parse("--- 1\n--- 2\n--- 3\n--- 4\n", limits), "4:1: more than 3 documents in one file");
+  EXPECT_EQ(parse("--- 1\n--- 2\n--- 3\n--- 4\n", limits),
+            "4:1: more than 3 documents in one file");
 }
 
 TEST(Yaml, BillionLaughs) {
@@ -114,7 +126,8 @@ TEST(Yaml, BillionLaughs) {
     for (int j = 0; j < 10; ++j) text += (j ? ", " : "") + before;
     text += "]\n";
   }
-  EXPECT_NE(parse(text).find("the document holds more than 1000000 values (aliases expanded)"), std::string::npos);
+  EXPECT_NE(parse(text).find("the document holds more than 1000000 values (aliases expanded)"),
+            std::string::npos);
 }
 
 TEST(Yaml, Marks) {
@@ -127,7 +140,9 @@ TEST(Yaml, Marks) {
 }
 
 TEST(Yaml, Scalars) {
-  YamlStream stream("{i: 12, n: -3, p: +4, f: 1.5, b: yes, s: text, q: '12', x: 0x10, e: 1e3, big: 99999999999999999999}");
+  YamlStream stream(
+      "{i: 12, n: -3, p: +4, f: 1.5, b: yes, s: text, q: '12', x: 0x10, e: 1e3, big: "
+      "99999999999999999999}");
   ASSERT_EQ(stream.next(), YamlStream::Next::kDocument);
   const Node& d = stream.document();
   EXPECT_EQ(d.find("i")->integer(), 12);
@@ -143,11 +158,14 @@ TEST(Yaml, Scalars) {
   EXPECT_FALSE(d.find("big")->integer());
 }
 
-// Whatever the bytes are, parsing ends with documents or with an error, and never reads out of bounds.
+// Whatever the bytes are, parsing ends with documents or with an error, and never reads out of
+// bounds.
 TEST(Yaml, RandomBytes) {
   std::mt19937 random(1);
-  const std::string_view pieces[] = {"a", ": ", "\n", "- ", "[", "]", "{", "}", "&x ", "*x", "<<: ", "'", "\"", "\\ud83d", "|\n",
-                                     "  ", "\t", "#", "---\n", "!!str ", "\xff", "? ", ",", "\xEF\xBB\xBF"};
+  const std::string_view pieces[] = {"a",     ": ",      "\n",   "- ", "[",    "]",
+                                     "{",     "}",       "&x ",  "*x", "<<: ", "'",
+                                     "\"",    "\\ud83d", "|\n",  "  ", "\t",   "#",
+                                     "---\n", "!!str ",  "\xff", "? ", ",",    "\xEF\xBB\xBF"};
   for (int i = 0; i < 20000; ++i) {
     std::string text;
     for (size_t n = random() % 24; n > 0; --n) text += pieces[random() % std::size(pieces)];

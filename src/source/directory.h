@@ -1,23 +1,28 @@
 #pragma once
 // Directory: a tree of manifest files, watched by inotify.
 //
-// It says which files there are and which of them changed; it does not read them. Driven from outside: when fd() is
-// readable call on_readable(), when deadline() has come (or was already there) call take().
+// It says which files there are and which of them changed; it does not read them. Driven from
+// outside: when fd() is readable call on_readable(), when deadline() has come (or was already
+// there) call take().
 //
 // When a change is reported:
 //   - a file closed after writing, renamed into place, or linked: at once;
 //   - a file that is being written and not closed: when it has been quiet for kQuietMs;
-//   - a file that vanished: after kGraceMs, because editors and deploy tools move the old file away before they put the
+//   - a file that vanished: after kGraceMs, because editors and deploy tools move the old file away
+//   before they put the
 //     new one in place; a file that is back by then is a change and no removal.
-// Hidden files and editors' temporary files are no manifests (source/files.h). Symbolic links are followed, to files and
-// to directories; the directories that a link's target goes through are watched too, so that the `..data` swap of a
-// ConfigMap mount and a swapped release link are noticed. The root may itself be a link, and may be a single file.
+// Hidden files and editors' temporary files are no manifests (source/files.h). Symbolic links are
+// followed, to files and to directories; the directories that a link's target goes through are
+// watched too, so that the `..data` swap of a ConfigMap mount and a swapped release link are
+// noticed. The root may itself be a link, and may be a single file.
 //
-// When the root vanishes nothing is reported as removed: the last state stays, `problems()` says so, and the tree is read
-// anew when the root is back. The same holds for a directory that can't be read. If events were lost, or a directory
-// can't be watched, the tree is compared by inode, size and time of change (every kPollMs in the latter case).
+// When the root vanishes nothing is reported as removed: the last state stays, `problems()` says
+// so, and the tree is read anew when the root is back. The same holds for a directory that can't be
+// read. If events were lost, or a directory can't be watched, the tree is compared by inode, size
+// and time of change (every kPollMs in the latter case).
 //
-// Bounds: kMaxDepth levels of directories, kMaxFiles files; what exceeds them is reported and left out.
+// Bounds: kMaxDepth levels of directories, kMaxFiles files; what exceeds them is reported and left
+// out.
 
 #include <cstdint>
 #include <map>
@@ -47,7 +52,8 @@ class Directory {
     bool empty() const { return changed.empty() && removed.empty(); }
   };
 
-  // Reads the tree and starts to watch it. Fails if the root is neither a directory nor a file, or can't be read.
+  // Reads the tree and starts to watch it. Fails if the root is neither a directory nor a file, or
+  // can't be read.
   static Result<std::unique_ptr<Directory>> open(const std::string& root);
   ~Directory();
   Directory(const Directory&) = delete;
@@ -79,9 +85,11 @@ class Directory {
     bool unreadable = false;
   };
   struct Tree {
-    std::map<std::string, Dir> dirs;                             // by path
-    std::unordered_map<int, std::vector<std::string>> by_watch;  // one inode may be reached by several paths
-    std::unordered_map<int, std::set<std::string>> links;        // names whose change may change a link's target
+    std::map<std::string, Dir> dirs;  // by path
+    std::unordered_map<int, std::vector<std::string>>
+        by_watch;  // one inode may be reached by several paths
+    std::unordered_map<int, std::set<std::string>>
+        links;  // names whose change may change a link's target
     size_t file_count = 0;
     bool unwatched = false;  // some directory can't be watched
     resource::Diagnostics problems;
@@ -91,10 +99,11 @@ class Directory {
 
   // Reading.
   bool walk_root(Tree& tree);
-  void walk(Tree& tree, const std::string& path, int depth, std::vector<std::pair<uint64_t, uint64_t>>& ancestors);
-  void add_entry(Tree& tree, Dir& dir, const std::string& path, const std::string& name, unsigned char type,
-                 std::vector<std::string>& subdirs);
-  int watch(Tree& tree, const std::string& path);
+  void walk(Tree& tree, const std::string& path, int depth,
+            std::vector<std::pair<uint64_t, uint64_t>>& ancestors);
+  void add_entry(Tree& tree, Dir& dir, const std::string& path, const std::string& name,
+                 unsigned char type, std::vector<std::string>& subdirs);
+  int watch(Tree& tree, const std::string& path, bool of_manifests);
   void watch_links(Tree& tree, const std::string& path);
   void problem(Tree& tree, const std::string& path, std::string message);
 

@@ -36,7 +36,9 @@ struct DirectoryTest : ::testing::Test {
     fs::remove_all(top);
   }
 
-  void write(const std::string& path, const std::string& text = "x") { std::ofstream(top + "/" + path) << text; }
+  void write(const std::string& path, const std::string& text = "x") {
+    std::ofstream(top + "/" + path) << text;
+  }
   void open(const std::string& path) {
     auto opened = Directory::open(path);
     ASSERT_TRUE(opened) << opened.error().message;
@@ -66,7 +68,8 @@ struct DirectoryTest : ::testing::Test {
   }
   std::string files() {
     std::string text;
-    for (const auto& f : directory->files()) text += (text.empty() ? "" : " ") + f.substr(top.size() + 1);
+    for (const auto& f : directory->files())
+      text += (text.empty() ? "" : " ") + f.substr(top.size() + 1);
     return text;
   }
 
@@ -75,8 +78,10 @@ struct DirectoryTest : ::testing::Test {
 };
 
 TEST(Files, ManifestNames) {
-  for (const char* good : {"a.yaml", "a.yml", "a.json", "A-b.c.yaml"}) EXPECT_TRUE(is_manifest_name(good)) << good;
-  for (const char* bad : {"", "a", "a.txt", ".a.yaml", ".a.yaml.swp", "a.yaml~", "#a.yaml#", "#a.yaml", "4913", "a.yaml.tmp"}) {
+  for (const char* good : {"a.yaml", "a.yml", "a.json", "A-b.c.yaml"})
+    EXPECT_TRUE(is_manifest_name(good)) << good;
+  for (const char* bad : {"", "a", "a.txt", ".a.yaml", ".a.yaml.swp", "a.yaml~", "#a.yaml#",
+                          "#a.yaml", "4913", "a.yaml.tmp"}) {
     EXPECT_FALSE(is_manifest_name(bad)) << bad;
   }
 }
@@ -84,12 +89,16 @@ TEST(Files, ManifestNames) {
 TEST_F(DirectoryTest, ReadFile) {
   write("conf/a.yaml", "hello");
   EXPECT_EQ(*read_file(root + "/a.yaml", 5), "hello");
-  EXPECT_EQ(read_file(root + "/a.yaml", 4).error().message, "cannot be read: it is larger than 0 MiB");
-  EXPECT_EQ(read_file(root + "/none", 4).error().message, "cannot be read: No such file or directory");
+  EXPECT_EQ(read_file(root + "/a.yaml", 4).error().message,
+            "cannot be read: it is larger than 0 MiB");
+  EXPECT_EQ(read_file(root + "/none", 4).error().message,
+            "cannot be read: No such file or directory");
   EXPECT_EQ(read_file(root, 4).error().message, "cannot be read: it is not a regular file");
   mkfifo((root + "/pipe").c_str(), 0600);
-  EXPECT_EQ(read_file(root + "/pipe", 4).error().message, "cannot be read: it is not a regular file");
-  EXPECT_EQ(load_file(root + "/none.yaml").diagnostics.at(0).render(), root + "/none.yaml: cannot be read: No such file or directory");
+  EXPECT_EQ(read_file(root + "/pipe", 4).error().message,
+            "cannot be read: it is not a regular file");
+  EXPECT_EQ(load_file(root + "/none.yaml").diagnostics.at(0).render(),
+            root + "/none.yaml: cannot be read: No such file or directory");
 }
 
 TEST_F(DirectoryTest, LoadFilesKeepsTheOrder) {
@@ -100,7 +109,8 @@ TEST_F(DirectoryTest, LoadFilesKeepsTheOrder) {
     paths.push_back(top + "/" + name);
   }
   auto loaded = load_files(paths, 2);
-  for (int i = 0; i < 1000; ++i) EXPECT_EQ(loaded[static_cast<size_t>(i)].objects.at(0).key.name, "m" + std::to_string(i));
+  for (int i = 0; i < 1000; ++i)
+    EXPECT_EQ(loaded[static_cast<size_t>(i)].objects.at(0).key.name, "m" + std::to_string(i));
 }
 
 TEST_F(DirectoryTest, Listing) {
@@ -119,9 +129,11 @@ TEST_F(DirectoryTest, Listing) {
 }
 
 TEST_F(DirectoryTest, OpenErrors) {
-  EXPECT_EQ(Directory::open(top + "/none").error().message, top + "/none: No such file or directory");
+  EXPECT_EQ(Directory::open(top + "/none").error().message,
+            top + "/none: No such file or directory");
   mkfifo((top + "/pipe").c_str(), 0600);
-  EXPECT_EQ(Directory::open(top + "/pipe").error().message, top + "/pipe: is neither a directory nor a file");
+  EXPECT_EQ(Directory::open(top + "/pipe").error().message,
+            top + "/pipe: is neither a directory nor a file");
 }
 
 TEST_F(DirectoryTest, WriteIsSeenAtOnce) {
@@ -223,7 +235,8 @@ TEST_F(DirectoryTest, DirectoryReplaced) {
   EXPECT_EQ(changes(), "+conf/d/a.yaml +conf/d/fresh.yaml -conf/d/gone.yaml");
 }
 
-// A ConfigMap mount: a.yaml -> ..data/a.yaml, ..data -> ..1; an update makes ..2 and swaps ..data by rename.
+// A ConfigMap mount: a.yaml -> ..data/a.yaml, ..data -> ..1; an update makes ..2 and swaps ..data
+// by rename.
 TEST_F(DirectoryTest, ConfigMapMount) {
   fs::create_directory(root + "/..1");
   write("conf/..1/a.yaml", "1");
@@ -278,8 +291,14 @@ TEST_F(DirectoryTest, LinkedDirectoriesAndLoops) {
   EXPECT_EQ(files(), "conf/more/m.yaml");
   std::string problems;
   for (const auto& p : directory->problems()) problems += p.render().substr(top.size() + 1) + "\n";
-  EXPECT_EQ(problems.find("conf/broken.yaml: cannot be read: No such file or directory") != problems.npos, true) << problems;
-  EXPECT_EQ(problems.find("conf/loop: is left out: the link leads back to a directory above it") != problems.npos, true) << problems;
+  EXPECT_EQ(
+      problems.find("conf/broken.yaml: cannot be read: No such file or directory") != problems.npos,
+      true)
+      << problems;
+  EXPECT_EQ(problems.find("conf/loop: is left out: the link leads back to a directory above it") !=
+                problems.npos,
+            true)
+      << problems;
   write("more/n.yaml");
   EXPECT_EQ(changes(500, "+conf/more/n.yaml"), "+conf/more/n.yaml");
   fs::remove(root + "/more");
@@ -313,7 +332,8 @@ TEST_F(DirectoryTest, VanishedRootKeepsEverything) {
   EXPECT_EQ(changes(400), "");
   EXPECT_EQ(files(), "conf/a.yaml conf/b.yaml");
   ASSERT_FALSE(directory->problems().empty());
-  EXPECT_EQ(directory->problems()[0].render(), root + ": cannot be read: No such file or directory");
+  EXPECT_EQ(directory->problems()[0].render(),
+            root + ": cannot be read: No such file or directory");
   fs::create_directory(root);
   write("conf/a.yaml", "new");
   EXPECT_EQ(changes(600), "+conf/a.yaml -conf/b.yaml");
@@ -334,6 +354,17 @@ TEST_F(DirectoryTest, SingleFile) {
   write("conf/a.yaml~", "3");
   fs::rename(root + "/a.yaml~", root + "/a.yaml");
   EXPECT_EQ(changes(500, "+conf/a.yaml"), "+conf/a.yaml");
+}
+
+// A log that is written beside the root must not wake anybody.
+TEST_F(DirectoryTest, WritingBesideTheRootIsNotSeen) {
+  open();
+  std::ofstream log(top + "/access.log");
+  pollfd p{directory->fd(), POLLIN, 0};
+  poll(&p, 1, 10);
+  directory->on_readable(now_ms());
+  for (int i = 0; i < 3; ++i) log << "line\n" << std::flush;
+  EXPECT_EQ(poll(&p, 1, 10), 0);
 }
 
 TEST_F(DirectoryTest, UnreadableDirectory) {
@@ -378,17 +409,32 @@ TEST_F(DirectoryTest, RandomOperationsConverge) {
   };
   for (int round = 0; round < 25; ++round) {
     for (int i = 0; i < 20; ++i) {
-      std::string a = root + "/d" + std::to_string(random() % 3), b = root + "/d" + std::to_string(random() % 3);
+      std::string a = root + "/d" + std::to_string(random() % 3),
+                  b = root + "/d" + std::to_string(random() % 3);
       std::string file = a + "/f" + std::to_string(random() % 4) + ".yaml";
       std::error_code ignored;
       switch (random() % 8) {
-        case 0: fs::create_directory(a, ignored); break;
-        case 1: fs::remove_all(a, ignored); break;
-        case 2: fs::rename(a, b, ignored); break;
-        case 3: fs::rename(a, b + "/inner", ignored); break;
-        case 4: fs::remove(file, ignored); break;
-        case 5: fs::rename(file, b + "/f9.yaml", ignored); break;
-        default: std::ofstream(file) << random(); break;
+        case 0:
+          fs::create_directory(a, ignored);
+          break;
+        case 1:
+          fs::remove_all(a, ignored);
+          break;
+        case 2:
+          fs::rename(a, b, ignored);
+          break;
+        case 3:
+          fs::rename(a, b + "/inner", ignored);
+          break;
+        case 4:
+          fs::remove(file, ignored);
+          break;
+        case 5:
+          fs::rename(file, b + "/f9.yaml", ignored);
+          break;
+        default:
+          std::ofstream(file) << random();
+          break;
       }
       if (random() % 5 == 0) follow(0);
     }

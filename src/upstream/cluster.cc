@@ -173,8 +173,7 @@ void ClusterState::drain() {
 }
 
 bool ClusterState::idle() const {
-  if (counters.requests || counters.connections || counters.pending) return false;
-  return true;
+  return !(counters.requests || counters.connections || counters.pending || counters.retries);
 }
 
 ClusterManager::ClusterManager(event::Loop& loop, Random& random) : loop_(loop), random_(random) {}

@@ -13,7 +13,7 @@ namespace sluice::upstream {
 namespace {
 
 const http::Http1ClientSettings kHttp1Settings;
-const http::Http2Settings kHttp2Settings;
+const http::Http2Settings kHttp2Settings = http::Http2Settings::for_client();
 
 // A length-prefixed grpc.health.v1.HealthCheckRequest{service = 1}.
 std::string health_request(const std::string& service) {

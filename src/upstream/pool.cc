@@ -11,12 +11,7 @@ namespace sluice::upstream {
 namespace {
 
 const http::Http1ClientSettings kHttp1Settings;
-const http::Http2Settings kHttp2Settings = [] {
-  http::Http2Settings settings;
-  settings.stream_window = 1 << 20;
-  settings.connection_window = 16 << 20;
-  return settings;
-}();
+const http::Http2Settings kHttp2Settings = http::Http2Settings::for_client();
 
 }  // namespace
 

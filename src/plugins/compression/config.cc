@@ -12,7 +12,7 @@ std::string check_algorithm(std::string& value) {
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
   }
   if (value == "gzip" || value == "br" || value == "zstd") return {};
-  return quoted(value) + " is not one of gzip, br, zstd";
+  return in_quotes(value) + " is not one of gzip, br, zstd";
 }
 
 std::string check_media_type(std::string& value) {
@@ -22,7 +22,7 @@ std::string check_media_type(std::string& value) {
   const size_t slash = value.find('/');
   const bool good = slash != std::string::npos && http::is_token(std::string_view(value).substr(0, slash)) &&
                     http::is_token(std::string_view(value).substr(slash + 1));
-  return good ? std::string() : quoted(value) + " is not a media type such as text/html";
+  return good ? std::string() : in_quotes(value) + " is not a media type such as text/html";
 }
 
 std::optional<Problem> check(const Config& config) {
@@ -31,7 +31,7 @@ std::optional<Problem> check(const Config& config) {
   for (size_t i = 0; i < config.algorithms.size(); ++i) {
     if (std::find(config.algorithms.begin(), config.algorithms.begin() + static_cast<ptrdiff_t>(i),
                   config.algorithms[i]) != config.algorithms.begin() + static_cast<ptrdiff_t>(i)) {
-      return Problem{"algorithms", quoted(config.algorithms[i]) + " is listed twice"};
+      return Problem{"algorithms", in_quotes(config.algorithms[i]) + " is listed twice"};
     }
   }
   return std::nullopt;
@@ -81,10 +81,10 @@ const Schema<Config>& schema() {
                    {"DEFAULT_STRATEGY", Strategy::kDefault}},
                   "gzip: kind of data that the encoder is tuned for.")
           .alias("compressionStrategy")
-          .integer("brotli_quality", &Config::brotli_quality, 0, 11, "br: effort; 10 and 11 are slow and take much memory.")
+          .integer("brotli_quality", &Config::brotli_quality, 0, 11, "br: effort. Memory grows in steps, at 4 to three times that of 3; 10 and 11 are slow.")
           .integer("brotli_window_bits", &Config::brotli_window_bits, 10, 24, "br: window of 2^n bytes.")
           .integer("zstd_level", &Config::zstd_level, 1, 19, "zstd: effort.")
-          .integer("zstd_window_bits", &Config::zstd_window_bits, 10, 23, "zstd: window of 2^n bytes.")
+          .integer("zstd_window_bits", &Config::zstd_window_bits, 10, 23, "zstd: window of 2^n bytes. All memory follows from it.")
           .check(check);
   return kSchema;
 }

@@ -118,6 +118,9 @@ class Zstd final : public Encoder {
     if (!stream_) return;
     ZSTD_CCtx_setParameter(stream_, ZSTD_c_compressionLevel, config.zstd_level);
     ZSTD_CCtx_setParameter(stream_, ZSTD_c_windowLog, config.zstd_window_bits);
+    // The tables that a level asks for are made for inputs of megabytes; for a small window they are waste.
+    ZSTD_CCtx_setParameter(stream_, ZSTD_c_hashLog, config.zstd_window_bits - 1);
+    ZSTD_CCtx_setParameter(stream_, ZSTD_c_chainLog, config.zstd_window_bits - 1);
   }
   ~Zstd() override { ZSTD_freeCStream(stream_); }
 

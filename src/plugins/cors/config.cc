@@ -14,17 +14,17 @@ std::string check_origin(std::string& value) {
   const size_t scheme = value.find("://");
   const bool good = scheme != std::string::npos && star == scheme + 3 && value.find('*', star + 1) == std::string::npos &&
                     value.size() > star + 2 && value[star + 1] == '.';
-  return good ? std::string() : quoted(value) + " is not an origin: a wildcard is written scheme://*.domain";
+  return good ? std::string() : in_quotes(value) + " is not an origin: a wildcard is written scheme://*.domain";
 }
 
 std::string check_method(std::string& value) {
   if (value == "*" || http::is_token(value)) return {};
-  return quoted(value) + " is not a method";
+  return in_quotes(value) + " is not a method";
 }
 
 std::string check_field(std::string& value) {
   if (value == "*" || http::is_token(value)) return {};
-  return quoted(value) + " is not the name of a header field";
+  return in_quotes(value) + " is not the name of a header field";
 }
 
 }  // namespace

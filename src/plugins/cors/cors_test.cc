@@ -110,7 +110,7 @@ TEST(Cors, Origins) {
   EXPECT_FALSE(allowed(factory, "https://a.wild.example:8080"));
   EXPECT_TRUE(allowed(factory, "http://a.port.example:8080"));
   EXPECT_FALSE(allowed(factory, "http://a.port.example"));
-  EXPECT_TRUE(allowed(make("cors", "{allow_origins: [https://x, \"*\"]}"), "anything"));
+  EXPECT_TRUE(allowed(make("cors", "{allow_origins: [\"https://x\", \"*\"]}"), "anything"));
   EXPECT_FALSE(allowed(make("cors", "{allow_origins: []}"), "https://app.example"));
 }
 

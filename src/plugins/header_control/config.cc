@@ -19,7 +19,7 @@ std::string check_name(std::string& value) {
   }
   std::string message = check_header_name(value);
   if (message.empty() && std::find(std::begin(kRefused), std::end(kRefused), value) != std::end(kRefused)) {
-    return quoted(value) + " can't be edited: it frames the message or belongs to one connection";
+    return in_quotes(value) + " can't be edited: it frames the message or belongs to one connection";
   }
   return message;
 }

@@ -51,7 +51,7 @@ Result<ValueTemplate::Piece> ValueTemplate::parse_operator(std::string_view text
   }
   const size_t close = text.rfind(')');
   if (!text.starts_with("REQ(") || close == std::string_view::npos) {
-    return Error{quoted("%" + std::string(text) + "%") +
+    return Error{in_quotes("%" + std::string(text) + "%") +
                  " is not an operator; there are %REQ(name)%, %PROTOCOL%, "
                  "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%, and %% for a percent sign"};
   }
@@ -61,7 +61,7 @@ Result<ValueTemplate::Piece> ValueTemplate::parse_operator(std::string_view text
     const char* end = length.data() + length.size();
     const auto [stop, error] = std::from_chars(length.data() + 1, end, piece.limit);
     if (length[0] != ':' || error != std::errc() || stop != end || piece.limit == 0) {
-      return Error{quoted(length) + " is not a length such as \":20\""};
+      return Error{in_quotes(length) + " is not a length such as \":20\""};
     }
   }
   std::string_view names = text.substr(4, close - 4);
@@ -91,7 +91,7 @@ Result<ValueTemplate::Name> ValueTemplate::parse_name(std::string_view text) {
     } else if (text == ":scheme") {
       name.source = Source::kScheme;
     } else {
-      return Error{quoted(text) + " is not one of :authority, :path, :method, :scheme"};
+      return Error{in_quotes(text) + " is not one of :authority, :path, :method, :scheme"};
     }
     return name;
   }

@@ -10,15 +10,15 @@ std::string check_scheme(std::string& value) {
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
   }
   if (value.empty() || value == "http" || value == "https") return {};
-  return quoted(value) + " is not http or https";
+  return in_quotes(value) + " is not http or https";
 }
 
 std::string check_path(std::string& value) {
   if (value.empty()) return {};
-  if (value[0] != '/') return quoted(value) + " must begin with '/'";
+  if (value[0] != '/') return in_quotes(value) + " must begin with '/'";
   const bool visible = std::all_of(value.begin(), value.end(), [](char c) { return c > 0x20 && c < 0x7f; });
-  if (!visible) return quoted(value) + " holds a space, a control character or a non-ASCII one; write it percent-encoded";
-  if (value.find_first_of("?#") != std::string::npos) return quoted(value) + " must be a path without query and fragment";
+  if (!visible) return in_quotes(value) + " holds a space, a control character or a non-ASCII one; write it percent-encoded";
+  if (value.find_first_of("?#") != std::string::npos) return in_quotes(value) + " must be a path without query and fragment";
   return {};
 }
 

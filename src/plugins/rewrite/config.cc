@@ -10,15 +10,15 @@ std::string check_target_text(std::string& value) {
     const auto byte = static_cast<unsigned char>(c);
     return byte > 0x20 && byte != 0x7f && byte != '#';
   });
-  return good ? std::string() : quoted(value) + " holds a space, a '#' or a control character; write it percent-encoded";
+  return good ? std::string() : in_quotes(value) + " holds a space, a '#' or a control character; write it percent-encoded";
 }
 
 std::optional<Problem> check_path(const PathConfig& path) {
   const int given = !path.regex.empty() + !path.literal.empty() + !path.prefix.empty();
   if (given > 1) return Problem{{}, "only one of regex, literal and prefix can be given"};
-  if (!path.prefix.empty() && path.prefix[0] != '/') return Problem{"prefix", quoted(path.prefix) + " must begin with '/'"};
+  if (!path.prefix.empty() && path.prefix[0] != '/') return Problem{"prefix", in_quotes(path.prefix) + " must begin with '/'"};
   if (given == 0 && !path.replacement.empty() && path.replacement[0] != '/') {
-    return Problem{"replacement", quoted(path.replacement) + " must begin with '/'"};
+    return Problem{"replacement", in_quotes(path.replacement) + " must begin with '/'"};
   }
   return std::nullopt;
 }

@@ -98,7 +98,7 @@ Result<PathRewriter> PathRewriter::make_regex(const PathConfig& config) {
   options.set_max_mem(1 << 20);
   auto regex = std::make_shared<re2::RE2>(config.regex, options);
   if (!regex->ok()) {
-    return Error{"regex: " + quoted(config.regex) + " is not a regular expression (RE2): " + regex->error()};
+    return Error{"regex: " + in_quotes(config.regex) + " is not a regular expression (RE2): " + regex->error()};
   }
   const int groups = std::min(regex->NumberOfCapturingGroups(), kMaxGroups - 1);
   std::string literal;
@@ -115,7 +115,7 @@ Result<PathRewriter> PathRewriter::make_regex(const PathConfig& config) {
     }
     if (next < '0' || next > '9') {
       return Error{"replacement: a backslash stands before a group's digit or another backslash, not " +
-                   (next ? quoted(std::string(1, next)) : std::string("at the end"))};
+                   (next ? in_quotes(std::string(1, next)) : std::string("at the end"))};
     }
     if (next - '0' > groups) {
       return Error{std::string("replacement: \\") + next + " refers to a group that the regex doesn't have"};

@@ -162,10 +162,10 @@ TEST(Rewrite, NothingToDoMeansNoFilter) {
 TEST(Rewrite, MalformedConfigurations) {
   EXPECT_EQ(error("rewrite", "{path: {regex: \"a(\", replacement: /x}}").find("path.regex: \"a(\" is not a regular expression"),
             0u);
-  EXPECT_EQ(error("rewrite", R"({path: {regex: "/(a)", replacement: "/\\2"}})"),
+  EXPECT_EQ(error("rewrite", R"x({path: {regex: "/(a)", replacement: "/\\2"}})x"),
             "path.replacement: \\2 refers to a group that the regex doesn't have");
-  EXPECT_NE(error("rewrite", R"({path: {regex: "/(a)", replacement: "/\\q"}})"), "");
-  EXPECT_NE(error("rewrite", R"({path: {regex: "/(a)", replacement: "/\\"}})"), "");
+  EXPECT_NE(error("rewrite", R"x({path: {regex: "/(a)", replacement: "/\\q"}})x"), "");
+  EXPECT_NE(error("rewrite", R"x({path: {regex: "/(a)", replacement: "/\\"}})x"), "");
   EXPECT_EQ(error("rewrite", "{path: {regex: a, literal: b}}"), "path: only one of regex, literal and prefix can be given");
   EXPECT_EQ(error("rewrite", "{path: {prefix: p, replacement: /x}}"), "path.prefix: \"p\" must begin with '/'");
   EXPECT_EQ(error("rewrite", "{path: {replacement: x}}"), "path.replacement: \"x\" must begin with '/'");

@@ -30,6 +30,7 @@ class ConfigText {
       return ConfigNode::scalar(text, true);
     }
     std::string text(rest_.substr(0, rest_.find_first_of(",]}:")));
+    if (text.empty()) std::abort();
     rest_.remove_prefix(text.size());
     while (!text.empty() && text.back() == ' ') text.pop_back();
     return text == "null" ? ConfigNode() : ConfigNode::scalar(text);
@@ -50,7 +51,7 @@ class ConfigText {
     ConfigNode out = ConfigNode::list();
     while (!end(']')) {
       out.add(value());
-      take(',');
+      if (!take(',') && rest_.substr(0, 1) != "]") std::abort();
     }
     return out;
   }

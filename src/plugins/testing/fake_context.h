@@ -2,7 +2,8 @@
 // FakeContext: the exchange of a unit test. It drives one filter through the events in the way the real chain does, keeps
 // what is held while the filter is paused, and records what the filter asked for. Test only.
 
-#include <functional>
+#include <algorithm>
+#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -53,7 +54,11 @@ class FakeContext final : public filter::Context {
   // --- driving the filter ---
 
   // Creates the filter. Null: it has nothing to do.
-  filter::Filter* create(const FactoryPointer& factory) { return filter_ = factory->create(*this); }
+  filter::Filter* create(const FactoryPointer& factory) {
+    finish();
+    factory_ = factory;
+    return filter_ = factory->create(*this);
+  }
 
   // True if the request headers have passed.
   bool run_request(bool end = true) {
@@ -153,6 +158,7 @@ class FakeContext final : public filter::Context {
   }
   void clear_route() override {}
   bool select_cluster(std::string_view) override { return false; }
+  void call(const filter::HttpCall&, filter::CallReceiver&) override { std::abort(); }
   void add_log_field(std::string_view name, std::string_view value) override { log_fields_.emplace_back(name, value); }
 
  private:
@@ -162,6 +168,7 @@ class FakeContext final : public filter::Context {
   http::ResponseHead response_;
   http::HeaderMap reply_headers_;
   net::Address client_ = net::Address::ipv4(192, 0, 2, 7, 4242);
+  FactoryPointer factory_;
   filter::Filter* filter_ = nullptr;
   SliceQueue held_request_, held_response_;
   std::string reply_body_, reply_details_, released_response_;

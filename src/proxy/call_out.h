@@ -1,0 +1,15 @@
+#pragma once
+// CallOut: a request of a filter's own to a cluster, over the worker's pools, collected whole.
+
+#include "config/snapshot.h"
+#include "filter/call.h"
+
+namespace sluice::proxy {
+
+class Worker;
+
+// Starts a call; `receiver` is told later, and stays attached until then (or until it cancels).
+void start_call_out(Worker& worker, const config::Snapshot& snapshot, const filter::HttpCall& call,
+                    filter::CallReceiver& receiver);
+
+}  // namespace sluice::proxy
