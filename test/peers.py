@@ -306,11 +306,11 @@ class H2Client:
         fields = pseudo if pseudo is not None else [
             (":method", method), (":scheme", self.scheme), (":authority", host), (":path", path)]
         self.streams[identifier] = Message()
-        end = body is None and trailers is None if end is None else end
-        self.h2.send_headers(identifier, list(fields) + list(headers), end_stream=end and not body and not trailers)
+        end = trailers is None if end is None else end  # after the body, if there is one
+        self.h2.send_headers(identifier, list(fields) + list(headers), end_stream=end and body is None)
         self.flush()
         if body is not None:
-            self.send(identifier, body, end=trailers is None if end is None or body else end)
+            self.send(identifier, body, end)
         if trailers is not None:
             self.h2.send_headers(identifier, trailers, end_stream=True)
             self.flush()

@@ -302,3 +302,125 @@ def test_idle_connections_are_closed(proxy):
     # The scripted backend closes its socket when it reads the end.
     wait_until(lambda: backend.connections[0].socket.fileno() < 0, 15, "the end of the idle connection")
     assert 8 < time.monotonic() - started < 12
+
+
+def policy(text):
+    return {"sluice.io/upstream": text}
+
+
+def test_active_http_health_check(start_gateway, start_backend):
+    sick = threading.Event()
+    state = {"bad": sick}
+
+    def handler(request, connection):
+        if request.path == "/healthz":
+            return simple_response(b"", "500 X" if state["bad"].is_set() else "200 OK")
+        return simple_response(b"flaky")
+    flaky = start_backend(handler)
+    good = start_backend(lambda r, c: simple_response(b"good"))
+    gateway = start_gateway(documents(bridge(be=[flaky.address, good.address]), ingress("all", "be.static:80", annotations=policy(
+        "health_check: {type: http, path: /healthz, interval_ms: 50, timeout_ms: 500, unhealthy_threshold: 2, healthy_threshold: 2}"))))
+
+    def bodies():
+        return {gateway.get("/").body for _ in range(20)}
+    wait_until(lambda: bodies() == {b"flaky", b"good"}, what="both endpoints")
+    sick.set()
+    wait_until(lambda: bodies() == {b"good"}, what="the sick endpoint to leave")
+    sick.clear()
+    wait_until(lambda: b"flaky" in bodies(), what="the endpoint to come back")
+    assert flaky.requests[0].header("user-agent") == "sluice-health-check"
+
+
+def test_active_tcp_health_check(start_gateway, start_backend):
+    good = start_backend()
+    dead = free_port()
+    gateway = start_gateway(documents(bridge(be=[good.address, f"127.0.0.1:{dead}"]), ingress("all", "be.static:80", annotations=policy(
+        "health_check: {type: tcp, interval_ms: 30, timeout_ms: 200, unhealthy_threshold: 2}"))))
+    wait_until(lambda: "unhealthy" in gateway.errors(), what="the verdict")
+    assert '"healthy": false' in gateway.admin("/clusters")
+
+
+def test_outlier_ejection(start_gateway, start_backend):
+    bad = start_backend(lambda r, c: simple_response(b"bad", "500 X"))
+    good = start_backend(lambda r, c: simple_response(b"good"))
+    gateway = start_gateway(documents(bridge(be=[bad.address, good.address]), ingress("all", "be.static:80", annotations=policy(
+        "outlier_detection: {consecutive_5xx: 3, base_ejection_ms: 600, max_ejection_percent: 50}"))))
+    with gateway.connect() as client:
+        def ask():
+            client.request()
+            return client.response().status
+        while len(bad.requests) < 3:
+            ask()
+        assert [ask() for _ in range(30)] == [200] * 30
+        wait_until(lambda: ask() == 500, 5, "the end of the ejection")
+
+
+def test_circuit_breaker(start_gateway, start_backend):
+    release = threading.Event()
+    backend = start_backend(lambda r, c: release.wait(10) and simple_response())
+    gateway = start_gateway(documents(bridge(be=backend.address), ingress("all", "be.static:80", annotations=policy(
+        "circuit_breaker: {max_requests: 2}"))))
+    clients = [gateway.connect() for _ in range(2)]
+    for client in clients:
+        client.request()
+    wait_until(lambda: len(backend.requests) == 2)
+    response = gateway.get("/")
+    assert response.status == 503 and response.body.endswith(b"reset reason: overflow")
+    assert gateway.log_lines(1)[0]["response_flags"] == "UO"
+    release.set()
+    assert [client.response().status for client in clients] == [200, 200]
+
+
+def test_connection_limit_queues(start_gateway, start_backend):
+    backend = start_backend(lambda r, c: time.sleep(0.05) or simple_response())
+    gateway = start_gateway(documents(bridge(be=backend.address), ingress("all", "be.static:80", annotations=policy(
+        "circuit_breaker: {max_connections: 1}"))))
+    clients = [gateway.connect() for _ in range(5)]
+    for client in clients:
+        client.request()
+    assert [client.response().status for client in clients] == [200] * 5
+    assert len(backend.connections) == 1
+
+
+def test_maglev(start_gateway, start_backend):
+    backends = [start_backend(lambda r, c, i=i: simple_response(str(i).encode())) for i in range(4)]
+    gateway = start_gateway(documents(bridge(be=[b.address for b in backends]), ingress("all", "be.static:80", annotations={
+        "higress.io/upstream-hash-by": "$arg_user", **policy("load_balancing: maglev")})))
+    chosen = {}
+    for _ in range(2):
+        for user in range(60):
+            body = gateway.get(f"/?user={user}").body
+            assert chosen.setdefault(user, body) == body
+    assert len(set(chosen.values())) == 4
+
+
+def test_panic_threshold(start_gateway, start_backend):
+    backend = start_backend(lambda r, c: simple_response(b"", "500 X") if r.path == "/healthz" else simple_response())
+    check = "health_check: {type: http, path: /healthz, interval_ms: 30, unhealthy_threshold: 1}"
+    gateway = start_gateway(documents(bridge(be=backend.address), ingress("all", "be.static:80", annotations=policy(check))))
+    wait_until(lambda: gateway.get("/").status == 503, what="no healthy endpoint")
+    gateway.apply("all.yaml", documents(bridge(be=backend.address), ingress("all", "be.static:80", annotations=policy(
+        check + "\npanic_threshold_percent: 50"))))
+    wait_until(lambda: gateway.get("/").status == 200, what="panic mode")
+
+
+def test_proxy_protocol_to_the_upstream(start_gateway, start_backend):
+    heads = []
+
+    def raw(connection):
+        heads.append(connection.read_until(b"\r\n"))
+        connection.read_until(b"\r\n\r\n")
+        connection.send(simple_response())
+    backend = start_backend(raw=raw)
+    gateway = start_gateway(documents(bridge(be=backend.address), ingress("all", "be.static:80", annotations=policy("send_proxy_protocol: 1"))))
+    assert gateway.get("/").status == 200
+    assert heads[0].startswith(b"PROXY TCP4 127.0.0.1 127.0.0.1 ")
+    assert heads[0].endswith(str(gateway.http_port).encode())
+
+
+def test_bad_policy_is_reported_and_dropped(start_gateway, start_backend):
+    backend = start_backend()
+    gateway = start_gateway(documents(bridge(be=backend.address), ingress("all", "be.static:80", annotations=policy(
+        "circuit_breaker: {max_reqests: 2}"))))
+    assert gateway.get("/").status == 200
+    assert "max_reqests" in gateway.errors() and "max_requests" in gateway.errors()

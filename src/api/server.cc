@@ -150,7 +150,8 @@ Status Server::start() {
 
 void Server::load() {
   compile::Update update = control_->apply(source::load_files(directory_->files(), kLoadThreads), {});
-  report(directory_->problems());
+  directory_problems_ = directory_->problems();
+  report(directory_problems_);
   report(update.diagnostics);
   log::info("config", std::to_string(update.changed_objects) + " objects loaded from " + options_.config_directory);
   publish(std::move(update.snapshot));
@@ -159,6 +160,10 @@ void Server::load() {
 
 void Server::on_directory_changed() {
   const source::Directory::Changes changes = directory_->take(loop_.now_ms());
+  if (directory_->problems() != directory_problems_) {
+    directory_problems_ = directory_->problems();
+    report(directory_problems_);
+  }
   if (changes.empty()) return;
   const unsigned threads = changes.changed.size() > 64 ? kLoadThreads : 1;
   compile::Update update = control_->apply(source::load_files(changes.changed, threads), changes.removed);

@@ -76,6 +76,7 @@ class Server {
   std::unique_ptr<DemoBackend> demo_;
   event::MemberTimer<Server, &Server::rotate_tickets> ticket_timer_{this};
   compile::Compiler::SnapshotPointer published_;
+  resource::Diagnostics directory_problems_;
   bool shutting_down_ = false;
 };
 

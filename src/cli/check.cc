@@ -41,7 +41,8 @@ std::unique_ptr<compile::ControlPlane> load(const LoadFlags& flags, resource::Di
   auto control = std::make_unique<compile::ControlPlane>(options);
   compile::Update update = control->apply(source::load_files((*directory)->files(), 2), {});
   *diagnostics = (*directory)->problems();
-  diagnostics->insert(diagnostics->end(), update.diagnostics.begin(), update.diagnostics.end());
+  const resource::Diagnostics found = control->diagnostics();
+  diagnostics->insert(diagnostics->end(), found.begin(), found.end());
   *objects = update.changed_objects;
   return control;
 }

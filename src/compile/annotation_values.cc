@@ -312,17 +312,30 @@ bool parse_url(std::string_view text, std::string* scheme, std::string* host, st
   return true;
 }
 
-bool parse_filters(std::string_view text, std::vector<FilterOptions>* out, std::string* error) {
-  resource::YamlStream stream(text);
+namespace {
+
+// The first document of an annotation's value. False with no error: the value is empty.
+bool read_document(resource::YamlStream& stream, std::string* error) {
   switch (stream.next()) {
     case resource::YamlStream::Next::kEnd:
-      return out->clear(), true;
+      return false;
     case resource::YamlStream::Next::kError:
       *error = "line " + std::to_string(stream.error().mark.line) +
                " of the value: " + stream.error().message;
       return false;
     case resource::YamlStream::Next::kDocument:
       break;
+  }
+  return true;
+}
+
+}  // namespace
+
+bool parse_filters(std::string_view text, std::vector<FilterOptions>* out, std::string* error) {
+  resource::YamlStream stream(text);
+  if (!read_document(stream, error)) {
+    if (error->empty()) out->clear();
+    return error->empty();
   }
   if (!stream.document().is_sequence()) {
     *error =
@@ -334,6 +347,20 @@ bool parse_filters(std::string_view text, std::vector<FilterOptions>* out, std::
     if (!parse_filter(item, filters.size(), &filters, error)) return false;
   }
   *out = std::move(filters);
+  return true;
+}
+
+bool parse_upstream(std::string_view text, std::shared_ptr<const UpstreamPolicy>* out,
+                    std::string* error) {
+  resource::YamlStream stream(text);
+  if (!read_document(stream, error)) return false;
+  if (!stream.document().is_mapping()) {
+    *error = std::string("expected a map, found ") + stream.document().kind_name();
+    return false;
+  }
+  Result<UpstreamPolicy> policy = UpstreamPolicy::parse(to_config(stream.document()));
+  if (!policy.ok()) return *error = policy.error().message, false;
+  *out = std::make_shared<UpstreamPolicy>(std::move(*policy));
   return true;
 }
 

@@ -32,4 +32,8 @@ bool parse_url(std::string_view text, std::string* scheme, std::string* host, st
 // sluice.io/filters
 bool parse_filters(std::string_view text, std::vector<FilterOptions>* out, std::string* error);
 
+// sluice.io/upstream: a YAML map of UpstreamPolicy's fields.
+bool parse_upstream(std::string_view text, std::shared_ptr<const UpstreamPolicy>* out,
+                    std::string* error);
+
 }  // namespace sluice::compile

@@ -298,6 +298,9 @@ bool destination(const Call& c) {
   return parse_destinations(c.value, &c.out.destinations, c.error);
 }
 bool filters(const Call& c) { return parse_filters(c.raw, &c.out.filters, c.error); }
+bool upstream(const Call& c) {
+  return c.out.service.any = parse_upstream(c.raw, &c.out.service.policy, c.error);
+}
 
 // --- the table ---
 
@@ -367,6 +370,7 @@ constexpr Annotation kTable[] = {
     {"response-header-control-remove", Prefixes::kHigressOnly,
      part_names<&O::response_headers, &HeaderControl::remove>},
     {"filters", Prefixes::kSluiceOnly, filters},
+    {"upstream", Prefixes::kSluiceOnly, upstream},
 };
 
 const Annotation* find_annotation(std::string_view key) {

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "compile/upstream_policy.h"
 #include "config/route.h"
 #include "plugins/config_node.h"
 #include "resource/diagnostic.h"
@@ -55,6 +56,7 @@ struct ServiceOptions {
   std::string cookie_name = "INGRESSCOOKIE";
   std::string cookie_path = "/";
   std::optional<int64_t> cookie_max_age, cookie_expires;
+  std::shared_ptr<const UpstreamPolicy> policy;  // sluice.io/upstream; null: none
 };
 
 // What the oldest Ingress of a host that says any of it decides for the host.

@@ -152,16 +152,19 @@ void ClusterTable::apply_options(State& state, config::Cluster& cluster) {
   }
   const ServiceOptions* options = options_for(state.key);
   if (!options) return;
+  if (options->policy) options->policy->apply(cluster);
   if (options->load_balancing) cluster.load_balancing = *options->load_balancing;
+  const bool maglev = cluster.load_balancing == config::LoadBalancing::kMaglev;
+  const auto hashing = maglev ? config::LoadBalancing::kMaglev : config::LoadBalancing::kRingHash;
   if (options->affinity) {
-    cluster.load_balancing = config::LoadBalancing::kRingHash;
+    cluster.load_balancing = hashing;
     cluster.hash.source = config::HashPolicy::Source::kCookie;
     cluster.hash.name = options->cookie_name;
     cluster.hash.cookie_path = options->cookie_path;
     cluster.hash.cookie_ttl =
         std::chrono::seconds(options->cookie_max_age.value_or(options->cookie_expires.value_or(0)));
   } else if (options->hash.source != config::HashPolicy::Source::kNone) {
-    cluster.load_balancing = config::LoadBalancing::kRingHash;
+    cluster.load_balancing = hashing;
     cluster.hash = options->hash;
   }
   using P = ServiceOptions::Protocol;

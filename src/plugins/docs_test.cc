@@ -1,4 +1,5 @@
-// The documentation says what the schemas say. To write it anew: SLUICE_WRITE_DOCS=1 plugins_test --gtest_filter='Docs.*'
+// The documentation says what the schemas say. To write it anew: SLUICE_WRITE_DOCS=1 plugins_test
+// --gtest_filter='Docs.*'
 
 #include <gtest/gtest.h>
 
@@ -24,7 +25,9 @@ std::string read_file(const std::filesystem::path& path) {
   return text.str();
 }
 
-void write_file(const std::filesystem::path& path, const std::string& text) { std::ofstream(path) << text; }
+void write_file(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream(path) << text;
+}
 
 std::string directory_of(std::string_view plugin) {
   std::string out(plugin);
@@ -48,8 +51,10 @@ TEST(Docs, FieldTableOfEachReadmeIsTheSchemas) {
     auto [begin, end] = table_of(text);
     ASSERT_LT(begin, end) << path << " has no field table";
     const std::string table = plugin.schema().markdown();
-    if (writing()) write_file(path, text.replace(begin, end - begin, table));
-    else EXPECT_EQ(text.substr(begin, end - begin), table) << path;
+    if (writing())
+      write_file(path, text.replace(begin, end - begin, table));
+    else
+      EXPECT_EQ(text.substr(begin, end - begin), table) << path;
     EXPECT_EQ(text.find("# " + std::string(plugin.name) + "\n"), 0u) << path;
     EXPECT_NE(text.find("## Example"), std::string::npos) << path;
   }
@@ -57,15 +62,17 @@ TEST(Docs, FieldTableOfEachReadmeIsTheSchemas) {
 
 TEST(Docs, ReferenceListsAllPlugins) {
   std::string expected =
-      "# Plugins\n\nThe native plugins and their configuration. How each behaves is told in the README beside its code.\n\n"
+      "# Plugins\n\nThe native plugins and their configuration. How each behaves is told in the "
+      "README beside its code.\n\n"
       "| Plugin | |\n| --- | --- |\n";
   for (const Plugin& plugin : all()) {
     expected += "| [" + std::string(plugin.name) + "](#" + std::string(plugin.name) + ") | " +
                 std::string(plugin.summary) + " |\n";
   }
   for (const Plugin& plugin : all()) {
-    expected += "\n## " + std::string(plugin.name) + "\n\n" + std::string(plugin.summary) + " [Details and an example](../../src/plugins/" +
-                directory_of(plugin.name) + "/README.md)\n\n" + plugin.schema().markdown();
+    expected += "\n## " + std::string(plugin.name) + "\n\n" + std::string(plugin.summary) +
+                " [Details and an example](../../src/plugins/" + directory_of(plugin.name) +
+                "/README.md)\n\n" + plugin.schema().markdown();
   }
   const auto path = plugins_dir() / "../../docs/plugins/README.md";
   if (writing()) {

@@ -1,5 +1,6 @@
 #pragma once
-// Edits of heads that several plugins make, with the traces the upstream and the access log rely on.
+// Edits of heads that several plugins make, with the traces the upstream and the access log rely
+// on.
 
 #include <string_view>
 
@@ -7,11 +8,12 @@
 
 namespace sluice::plugins {
 
-// Sends the request to another host name; `x-envoy-original-host` tells the one the client asked for. `authority` is
-// borrowed for the life of the exchange.
+// Sends the request to another host name; `x-envoy-original-host` tells the one the client asked
+// for. `authority` is borrowed for the life of the exchange.
 void set_authority(http::RequestHead& request, std::string_view authority);
 
-// Changes the target of the request; `x-envoy-original-path` tells the one the client asked for. `target` is borrowed.
+// Changes the target of the request; `x-envoy-original-path` tells the one the client asked for.
+// `target` is borrowed.
 void set_target(http::RequestHead& request, std::string_view target);
 
 // Adds a field name to Vary, unless it is there already.

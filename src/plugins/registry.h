@@ -1,5 +1,6 @@
 #pragma once
-// The native plugins by name. Configuration is parsed once, when a snapshot is compiled, into the plugin's typed struct.
+// The native plugins by name. Configuration is parsed once, when a snapshot is compiled, into the
+// plugin's typed struct.
 
 #include <memory>
 #include <string_view>

@@ -1,17 +1,20 @@
 #pragma once
-// Schema: what a plugin's configuration may say. A plugin writes its fields down once (name, type, bounds, description; the
-// default is the value of a fresh struct); parsing, error messages and the documentation's field table come from that.
+// Schema: what a plugin's configuration may say. A plugin writes its fields down once (name, type,
+// bounds, description; the default is the value of a fresh struct); parsing, error messages and the
+// documentation's field table come from that.
 //
 //   const Schema<Config>& schema() {
 //     static const auto kSchema = Schema<Config>()
-//         .integer("requests_per_unit", &Config::requests_per_unit, 1, 1'000'000, "Requests that pass per `unit`.").required()
-//         .choice("unit", &Config::unit, {{"second", Unit::kSecond}, {"minute", Unit::kMinute}}, "…");
+//         .integer("requests_per_unit", &Config::requests_per_unit, 1, 1'000'000, "Requests that
+//         pass per `unit`.").required() .choice("unit", &Config::unit, {{"second", Unit::kSecond},
+//         {"minute", Unit::kMinute}}, "…");
 //     return kSchema;
 //   }
 //
-// An error names the field by its full path and says what would be right: "requests_per_unit: 0 is not in 1..1000000",
-// "request.add[0].name: unknown field …". A field that is absent or null keeps its default; one that isn't known is an
-// error. A quoted scalar is text and never a number or a bool.
+// An error names the field by its full path and says what would be right: "requests_per_unit: 0 is
+// not in 1..1000000", "request.add[0].name: unknown field …". A field that is absent or null keeps
+// its default; one that isn't known is an error. A quoted scalar is text and never a number or a
+// bool.
 
 #include <cstdint>
 #include <functional>
@@ -40,8 +43,8 @@ using TextCheck = std::string (*)(std::string& value);
 
 // One row of the documentation.
 struct FieldInfo {
-  std::string path;  // "request.add[].name"
-  std::string type;  // "integer 1..9"
+  std::string path;      // "request.add[].name"
+  std::string type;      // "integer 1..9"
   std::string fallback;  // the default; "required" if there is none
   std::string description;
 };
@@ -73,15 +76,20 @@ class SchemaBase {
   std::optional<Problem> read(const ConfigNode& node, void* out) const;
 
   static std::optional<Problem> read_bool(const ConfigNode& node, bool* out);
-  static std::optional<Problem> read_integer(const ConfigNode& node, int64_t min, int64_t max, const Words& words,
-                                             int64_t* out);
-  static std::optional<Problem> read_number(const ConfigNode& node, double min, double max, double* out);
-  static std::optional<Problem> read_text(const ConfigNode& node, TextCheck check, std::string* out);
-  static std::optional<Problem> read_list(const ConfigNode& node, TextCheck check, std::vector<std::string>* out);
+  static std::optional<Problem> read_integer(const ConfigNode& node, int64_t min, int64_t max,
+                                             const Words& words, int64_t* out);
+  static std::optional<Problem> read_number(const ConfigNode& node, double min, double max,
+                                            double* out);
+  static std::optional<Problem> read_text(const ConfigNode& node, TextCheck check,
+                                          std::string* out);
+  static std::optional<Problem> read_list(const ConfigNode& node, TextCheck check,
+                                          std::vector<std::string>* out);
   // The index of the chosen word.
-  static std::optional<Problem> read_choice(const ConfigNode& node, const Words& words, int64_t* out);
-  static std::optional<Problem> read_items(const ConfigNode& node,
-                                           const std::function<std::optional<Problem>(const ConfigNode&)>& read_item);
+  static std::optional<Problem> read_choice(const ConfigNode& node, const Words& words,
+                                            int64_t* out);
+  static std::optional<Problem> read_items(
+      const ConfigNode& node,
+      const std::function<std::optional<Problem>(const ConfigNode&)>& read_item);
 
   static std::string integer_type(int64_t min, int64_t max, const Words& words);
   static std::string choice_type(const Words& words);
@@ -101,17 +109,19 @@ class SchemaBase {
 template <typename Config>
 class Schema : public SchemaBase {
  public:
-  Schema& boolean(std::string_view name, bool Config::*member, std::string_view description) {
+  Schema& boolean(std::string_view name, bool Config::* member, std::string_view description) {
     return add({.name = name,
                 .type = "bool",
                 .fallback = Config().*member ? "true" : "false",
                 .description = description,
-                .read = [member](const ConfigNode& node, void* out) { return read_bool(node, &(config(out).*member)); }});
+                .read = [member](const ConfigNode& node, void* out) {
+                  return read_bool(node, &(config(out).*member));
+                }});
   }
 
   // `words` are names for some of the values.
   template <typename Integer>
-  Schema& integer(std::string_view name, Integer Config::*member, int64_t min, int64_t max,
+  Schema& integer(std::string_view name, Integer Config::* member, int64_t min, int64_t max,
                   std::string_view description, Words words = {}) {
     return add({.name = name,
                 .type = integer_type(min, max, words),
@@ -125,7 +135,8 @@ class Schema : public SchemaBase {
                 }});
   }
 
-  Schema& number(std::string_view name, double Config::*member, double min, double max, std::string_view description) {
+  Schema& number(std::string_view name, double Config::* member, double min, double max,
+                 std::string_view description) {
     return add({.name = name,
                 .type = "number " + number_text(min) + ".." + number_text(max),
                 .fallback = number_text(Config().*member),
@@ -135,7 +146,7 @@ class Schema : public SchemaBase {
                 }});
   }
 
-  Schema& text(std::string_view name, std::string Config::*member, std::string_view description,
+  Schema& text(std::string_view name, std::string Config::* member, std::string_view description,
                TextCheck check = nullptr) {
     return add({.name = name,
                 .type = "text",
@@ -147,8 +158,8 @@ class Schema : public SchemaBase {
   }
 
   // A list of texts; one text with commas is read as a list too. `check` is applied to each item.
-  Schema& list(std::string_view name, std::vector<std::string> Config::*member, std::string_view description,
-               TextCheck check = nullptr) {
+  Schema& list(std::string_view name, std::vector<std::string> Config::* member,
+               std::string_view description, TextCheck check = nullptr) {
     return add({.name = name,
                 .type = "list of text",
                 .fallback = joined(Config().*member),
@@ -158,10 +169,12 @@ class Schema : public SchemaBase {
                 }});
   }
 
-  // One of a few words, whatever their case. A value may have several words; the first is the documented one.
+  // One of a few words, whatever their case. A value may have several words; the first is the
+  // documented one.
   template <typename Enum>
-  Schema& choice(std::string_view name, Enum Config::*member,
-                 std::initializer_list<std::pair<std::string_view, Enum>> choices, std::string_view description) {
+  Schema& choice(std::string_view name, Enum Config::* member,
+                 std::initializer_list<std::pair<std::string_view, Enum>> choices,
+                 std::string_view description) {
     Words words;
     for (const auto& [word, value] : choices) words.emplace_back(word, static_cast<int64_t>(value));
     return add({.name = name,
@@ -178,7 +191,7 @@ class Schema : public SchemaBase {
 
   // The schema of the nested struct must outlive this one.
   template <typename Nested>
-  Schema& object(std::string_view name, Nested Config::*member, const Schema<Nested>& nested,
+  Schema& object(std::string_view name, Nested Config::* member, const Schema<Nested>& nested,
                  std::string_view description) {
     return add({.name = name,
                 .type = "object",
@@ -190,8 +203,8 @@ class Schema : public SchemaBase {
   }
 
   template <typename Nested>
-  Schema& objects(std::string_view name, std::vector<Nested> Config::*member, const Schema<Nested>& nested,
-                  std::string_view description) {
+  Schema& objects(std::string_view name, std::vector<Nested> Config::* member,
+                  const Schema<Nested>& nested, std::string_view description) {
     return add({.name = name,
                 .type = "list of objects",
                 .description = description,
@@ -223,7 +236,9 @@ class Schema : public SchemaBase {
     return out;
   }
 
-  std::optional<Problem> read_struct(const ConfigNode& node, Config* out) const { return read(node, out); }
+  std::optional<Problem> read_struct(const ConfigNode& node, Config* out) const {
+    return read(node, out);
+  }
 
  private:
   static Config& config(void* out) { return *static_cast<Config*>(out); }

@@ -16,10 +16,14 @@ struct Config {
   bool enable = true;
   std::vector<std::string> algorithms = {"zstd", "br", "gzip"};
   int64_t min_content_length = 1024;
-  std::vector<std::string> content_types = {"text/html",        "text/css",
-                                            "text/plain",       "text/xml",
-                                            "application/json", "application/javascript",
-                                            "application/xhtml+xml", "image/svg+xml"};
+  std::vector<std::string> content_types = {"text/html",
+                                            "text/css",
+                                            "text/plain",
+                                            "text/xml",
+                                            "application/json",
+                                            "application/javascript",
+                                            "application/xhtml+xml",
+                                            "image/svg+xml"};
   bool disable_on_etag = true;
   int64_t chunk_size = 4096;
   int64_t max_active = 1024;

@@ -42,8 +42,8 @@ class Gzip final : public Encoder {
     stream_.zfree = Meter::release;
     stream_.opaque = &meter_;
     constexpr int kGzipWrapper = 16;
-    good_ = deflateInit2(&stream_, config.level, Z_DEFLATED, config.window_bits + kGzipWrapper, config.memory_level,
-                         static_cast<int>(config.strategy)) == Z_OK;
+    good_ = deflateInit2(&stream_, config.level, Z_DEFLATED, config.window_bits + kGzipWrapper,
+                         config.memory_level, static_cast<int>(config.strategy)) == Z_OK;
   }
   ~Gzip() override {
     if (good_) deflateEnd(&stream_);
@@ -53,7 +53,9 @@ class Gzip final : public Encoder {
   size_t memory() const override { return meter_.bytes(); }
 
   bool encode(std::string_view bytes, Flush flush, Output& out) override {
-    const int mode = flush == Flush::kNone ? Z_NO_FLUSH : flush == Flush::kAll ? Z_SYNC_FLUSH : Z_FINISH;
+    const int mode = flush == Flush::kNone  ? Z_NO_FLUSH
+                     : flush == Flush::kAll ? Z_SYNC_FLUSH
+                                            : Z_FINISH;
     stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
     stream_.avail_in = static_cast<uInt>(bytes.size());
     for (;;) {
@@ -64,7 +66,8 @@ class Gzip final : public Encoder {
       if (result != Z_OK && result != Z_STREAM_END && result != Z_BUF_ERROR) return false;
       out.commit(room - stream_.avail_out);
       // Room left over means that there is nothing more to write.
-      if (result == Z_STREAM_END || stream_.avail_out > 0) return flush != Flush::kEnd || result == Z_STREAM_END;
+      if (result == Z_STREAM_END || stream_.avail_out > 0)
+        return flush != Flush::kEnd || result == Z_STREAM_END;
     }
   }
 
@@ -79,8 +82,10 @@ class Brotli final : public Encoder {
   explicit Brotli(const Config& config)
       : state_(BrotliEncoderCreateInstance(Meter::allocate, Meter::release, &meter_)) {
     if (!state_) return;
-    BrotliEncoderSetParameter(state_, BROTLI_PARAM_QUALITY, static_cast<uint32_t>(config.brotli_quality));
-    BrotliEncoderSetParameter(state_, BROTLI_PARAM_LGWIN, static_cast<uint32_t>(config.brotli_window_bits));
+    BrotliEncoderSetParameter(state_, BROTLI_PARAM_QUALITY,
+                              static_cast<uint32_t>(config.brotli_quality));
+    BrotliEncoderSetParameter(state_, BROTLI_PARAM_LGWIN,
+                              static_cast<uint32_t>(config.brotli_window_bits));
     BrotliEncoderSetParameter(state_, BROTLI_PARAM_LGBLOCK, BROTLI_MIN_INPUT_BLOCK_BITS);
   }
   ~Brotli() override {
@@ -100,7 +105,8 @@ class Brotli final : public Encoder {
       auto* to = reinterpret_cast<uint8_t*>(out.data());
       const size_t room = out.room();
       size_t room_left = room;
-      if (!BrotliEncoderCompressStream(state_, operation, &left, &next, &room_left, &to, nullptr)) return false;
+      if (!BrotliEncoderCompressStream(state_, operation, &left, &next, &room_left, &to, nullptr))
+        return false;
       out.commit(room - room_left);
     } while (left > 0 || BrotliEncoderHasMoreOutput(state_) ||
              (flush == Flush::kEnd && !BrotliEncoderIsFinished(state_)));
@@ -118,7 +124,8 @@ class Zstd final : public Encoder {
     if (!stream_) return;
     ZSTD_CCtx_setParameter(stream_, ZSTD_c_compressionLevel, config.zstd_level);
     ZSTD_CCtx_setParameter(stream_, ZSTD_c_windowLog, config.zstd_window_bits);
-    // The tables that a level asks for are made for inputs of megabytes; for a small window they are waste.
+    // The tables that a level asks for are made for inputs of megabytes; for a small window they
+    // are waste.
     ZSTD_CCtx_setParameter(stream_, ZSTD_c_hashLog, config.zstd_window_bits - 1);
     ZSTD_CCtx_setParameter(stream_, ZSTD_c_chainLog, config.zstd_window_bits - 1);
   }
@@ -175,10 +182,14 @@ void Output::take(SliceQueue& queue) {
 
 std::unique_ptr<Encoder> make_encoder(Coding coding, const Config& config) {
   switch (coding) {
-    case Coding::kGzip: return make<Gzip>(config);
-    case Coding::kBrotli: return make<Brotli>(config);
-    case Coding::kZstd: return make<Zstd>(config);
-    case Coding::kIdentity: break;
+    case Coding::kGzip:
+      return make<Gzip>(config);
+    case Coding::kBrotli:
+      return make<Brotli>(config);
+    case Coding::kZstd:
+      return make<Zstd>(config);
+    case Coding::kIdentity:
+      break;
   }
   return nullptr;
 }

@@ -1,6 +1,6 @@
 #pragma once
-// Encoders: one compressed stream each. They take bytes and write to an Output; what they keep between calls is their
-// window and state, bounded by the configuration and told by memory().
+// Encoders: one compressed stream each. They take bytes and write to an Output; what they keep
+// between calls is their window and state, bounded by the configuration and told by memory().
 
 #include <cstddef>
 #include <cstdint>
@@ -13,8 +13,8 @@
 
 namespace sluice::plugins::compression {
 
-// Where encoded bytes go: blocks of the pool, filled one after the other. A block that is not full is kept for what
-// comes next, so that many small flushes share one.
+// Where encoded bytes go: blocks of the pool, filled one after the other. A block that is not full
+// is kept for what comes next, so that many small flushes share one.
 class Output {
  public:
   explicit Output(size_t block_size) : block_size_(block_size) {}

@@ -4,9 +4,9 @@
 
 #include "plugins/message_edit.h"
 
-// A request without Origin, or with one that is not allowed, gets no filter: it goes to the upstream as it is and its
-// response comes back as it is. The answer to an allowed origin always names that origin, never "*", so it carries
-// `Vary: Origin`.
+// A request without Origin, or with one that is not allowed, gets no filter: it goes to the
+// upstream as it is and its response comes back as it is. The answer to an allowed origin always
+// names that origin, never "*", so it carries `Vary: Origin`.
 
 namespace sluice::plugins::cors {
 namespace {
@@ -64,7 +64,10 @@ class Cors final : public filter::Filter {
     preflight_ = true;
     context.send_local_reply(
         {.status = 200, .details = "cors_preflight"},
-        [](http::HeaderMap& headers, const void* self) { static_cast<const Cors*>(self)->answer(headers); }, this);
+        [](http::HeaderMap& headers, const void* self) {
+          static_cast<const Cors*>(self)->answer(headers);
+        },
+        this);
     return filter::Status::kPause;
   }
 
@@ -87,8 +90,10 @@ class Cors final : public filter::Filter {
 
   void answer(http::HeaderMap& headers) const {
     name_origin(headers);
-    if (!policy_.allow_methods.empty()) headers.set(HeaderId::kAccessControlAllowMethods, policy_.allow_methods);
-    if (!policy_.allow_headers.empty()) headers.set(HeaderId::kAccessControlAllowHeaders, policy_.allow_headers);
+    if (!policy_.allow_methods.empty())
+      headers.set(HeaderId::kAccessControlAllowMethods, policy_.allow_methods);
+    if (!policy_.allow_headers.empty())
+      headers.set(HeaderId::kAccessControlAllowHeaders, policy_.allow_headers);
     headers.set(HeaderId::kAccessControlMaxAge, policy_.max_age);
   }
 

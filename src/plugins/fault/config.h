@@ -21,7 +21,8 @@ struct Abort {
   bool given() const { return status || grpc_status; }
 };
 
-// The request header field that a request must carry to be subject to the faults. Without a name: every request is.
+// The request header field that a request must carry to be subject to the faults. Without a name:
+// every request is.
 struct Header {
   std::string name;
   std::string value;  // empty: any

@@ -5,8 +5,9 @@
 #include "plugins/header_control/value_template.h"
 #include "plugins/message_edit.h"
 
-// The edits of each direction are compiled into a Program when the configuration is read: names resolved to ids, values
-// to templates. A literal value is handed to the head as it lies here; the snapshot keeps it alive for the exchange.
+// The edits of each direction are compiled into a Program when the configuration is read: names
+// resolved to ids, values to templates. A literal value is handed to the head as it lies here; the
+// snapshot keeps it alive for the exchange.
 
 namespace sluice::plugins::header_control {
 namespace {
@@ -47,7 +48,9 @@ class Program {
       for (size_t i = 0; i < list->size(); ++i) {
         const Edit& edit = (*list)[i];
         auto value = ValueTemplate::parse(edit.value);
-        if (!value) return Error{std::string(field) + "[" + std::to_string(i) + "].value: " + value.error().message};
+        if (!value)
+          return Error{std::string(field) + "[" + std::to_string(i) +
+                       "].value: " + value.error().message};
         if (direction == Direction::kRequest && is_authority(edit.name)) {
           program.authority_ = std::move(*value);  // update is read last and wins
         } else if (edit.name != "host" && edit.name[0] != ':') {
@@ -138,13 +141,15 @@ Result<FactoryPointer> parse(const ConfigNode& node) {
   if (!request) return Error{"request." + request.error().message};
   auto response = Program::compile(config->response, Direction::kResponse);
   if (!response) return Error{"response." + response.error().message};
-  return FactoryPointer(std::make_shared<Factory>(Programs{std::move(*request), std::move(*response)}));
+  return FactoryPointer(
+      std::make_shared<Factory>(Programs{std::move(*request), std::move(*response)}));
 }
 
 }  // namespace
 
 Plugin plugin() {
-  return {"header-control", parse, "Removes, sets and appends header fields of requests and responses.",
+  return {"header-control", parse,
+          "Removes, sets and appends header fields of requests and responses.",
           []() -> const SchemaBase& { return schema(); }};
 }
 

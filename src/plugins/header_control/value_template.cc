@@ -66,9 +66,9 @@ Result<ValueTemplate::Piece> ValueTemplate::parse_operator(std::string_view text
   }
   std::string_view names = text.substr(4, close - 4);
   const size_t question = names.find('?');
-  for (std::string_view name : {names.substr(0, question), question == std::string_view::npos
-                                                               ? std::string_view()
-                                                               : names.substr(question + 1)}) {
+  for (std::string_view name :
+       {names.substr(0, question),
+        question == std::string_view::npos ? std::string_view() : names.substr(question + 1)}) {
     if (piece.name_count == 1 && question == std::string_view::npos) break;
     auto parsed = parse_name(name);
     if (!parsed) return parsed.error();
@@ -104,27 +104,37 @@ Result<ValueTemplate::Name> ValueTemplate::parse_name(std::string_view text) {
 
 std::string_view ValueTemplate::find(const Name& name, const http::RequestHead& request) {
   switch (name.source) {
-    case Name::Source::kAuthority: return request.authority;
-    case Name::Source::kPath: return request.path;
-    case Name::Source::kMethod: return request.method_text;
-    case Name::Source::kScheme: return request.scheme;
-    case Name::Source::kHeader: break;
+    case Name::Source::kAuthority:
+      return request.authority;
+    case Name::Source::kPath:
+      return request.path;
+    case Name::Source::kMethod:
+      return request.method_text;
+    case Name::Source::kScheme:
+      return request.scheme;
+    case Name::Source::kHeader:
+      break;
   }
-  return name.id == http::HeaderId::kOther ? request.headers.get(name.text) : request.headers.get(name.id);
+  return name.id == http::HeaderId::kOther ? request.headers.get(name.text)
+                                           : request.headers.get(name.id);
 }
 
 std::string_view ValueTemplate::render(const Piece& piece, filter::Context& context) {
   switch (piece.kind) {
-    case Piece::Kind::kText: return piece.text;
-    case Piece::Kind::kProtocol: return http::protocol_name(context.request().version);
+    case Piece::Kind::kText:
+      return piece.text;
+    case Piece::Kind::kProtocol:
+      return http::protocol_name(context.request().version);
     case Piece::Kind::kClientAddress: {
       char text[net::Address::kMaxIpText];
       return context.arena().copy({text, context.client_address().format_ip(text)});
     }
-    case Piece::Kind::kRequestHeader: break;
+    case Piece::Kind::kRequestHeader:
+      break;
   }
   std::string_view value;
-  for (uint8_t i = 0; i < piece.name_count && value.empty(); ++i) value = find(piece.names[i], context.request());
+  for (uint8_t i = 0; i < piece.name_count && value.empty(); ++i)
+    value = find(piece.names[i], context.request());
   return value.substr(0, piece.limit);
 }
 

@@ -9,7 +9,8 @@ namespace sluice::plugins::local_rate_limit {
 
 enum class Unit : uint8_t { kSecond, kMinute };
 
-// The limit is told in one of two forms: requests per unit, or the token bucket itself. A field of 0 was not given.
+// The limit is told in one of two forms: requests per unit, or the token bucket itself. A field of
+// 0 was not given.
 struct Config {
   int64_t requests_per_unit = 0;
   Unit unit = Unit::kSecond;

@@ -1,11 +1,13 @@
 #pragma once
 // TokenBucket: a token bucket that all workers share, in one atomic word and without a lock.
 //
-// Instead of a count and the time of the last refill it keeps the moment at which the bucket will be full again (the
-// generic cell rate algorithm's theoretical arrival time). A token is worth the time in which one flows in; taking one
-// moves that moment into the future by as much, and is refused if it would then be farther away than an empty bucket's.
+// Instead of a count and the time of the last refill it keeps the moment at which the bucket will
+// be full again (the generic cell rate algorithm's theoretical arrival time). A token is worth the
+// time in which one flows in; taking one moves that moment into the future by as much, and is
+// refused if it would then be farther away than an empty bucket's.
 //
-// Any thread. The clock is the caller's, monotonic, in nanoseconds; clocks of different threads may differ a little.
+// Any thread. The clock is the caller's, monotonic, in nanoseconds; clocks of different threads may
+// differ a little.
 
 #include <algorithm>
 #include <atomic>
@@ -17,7 +19,8 @@ class TokenBucket {
  public:
   // All at least 1. Full at the beginning.
   TokenBucket(uint64_t size, uint64_t tokens, uint64_t interval_ns)
-      : token_ns_(std::max<uint64_t>(interval_ns / tokens, 1)), empty_ns_(saturated_product(size, token_ns_)) {}
+      : token_ns_(std::max<uint64_t>(interval_ns / tokens, 1)),
+        empty_ns_(saturated_product(size, token_ns_)) {}
 
   bool take(uint64_t now_ns) {
     uint64_t full_at = full_at_.load(std::memory_order_relaxed);
@@ -29,7 +32,8 @@ class TokenBucket {
   }
 
  private:
-  // A bucket that takes centuries to fill is as good as one that never does; the sum with a clock must not overflow.
+  // A bucket that takes centuries to fill is as good as one that never does; the sum with a clock
+  // must not overflow.
   static uint64_t saturated_product(uint64_t a, uint64_t b) {
     constexpr uint64_t kMax = uint64_t{1} << 62;
     return a > kMax / b ? kMax : a * b;

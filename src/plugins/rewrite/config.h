@@ -7,14 +7,17 @@
 
 namespace sluice::plugins::rewrite {
 
-// How the path is changed. At most one of `regex`, `literal` and `prefix` is set; none of them: the whole path is replaced.
+// How the path is changed. At most one of `regex`, `literal` and `prefix` is set; none of them: the
+// whole path is replaced.
 struct PathConfig {
   std::string regex;
   std::string literal;
   std::string prefix;
   std::string replacement;
 
-  bool empty() const { return regex.empty() && literal.empty() && prefix.empty() && replacement.empty(); }
+  bool empty() const {
+    return regex.empty() && literal.empty() && prefix.empty() && replacement.empty();
+  }
 };
 
 struct Config {

@@ -22,8 +22,11 @@ class Rewrite final : public filter::Filter {
     if (program_.path && request.path.starts_with('/')) {
       std::string_view target;
       switch (program_.path->rewrite(request.path, context.arena(), &target)) {
-        case PathRewriter::Outcome::kUnchanged: break;
-        case PathRewriter::Outcome::kChanged: set_target(request, target); break;
+        case PathRewriter::Outcome::kUnchanged:
+          break;
+        case PathRewriter::Outcome::kChanged:
+          set_target(request, target);
+          break;
         case PathRewriter::Outcome::kTooLong:
           context.send_local_reply({.status = 414, .details = "rewritten_path_too_long"});
           return filter::Status::kPause;
@@ -67,7 +70,8 @@ Result<FactoryPointer> parse(const ConfigNode& node) {
 }  // namespace
 
 Plugin plugin() {
-  return {"rewrite", parse, "Changes the path and the host of requests on their way to the upstream.",
+  return {"rewrite", parse,
+          "Changes the path and the host of requests on their way to the upstream.",
           []() -> const SchemaBase& { return schema(); }};
 }
 

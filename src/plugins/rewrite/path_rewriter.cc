@@ -13,7 +13,8 @@ constexpr int kMaxGroups = 10;  // \0 to \9
 // A text that grows in an arena, up to kMaxPath bytes.
 class PathText {
  public:
-  PathText(Arena& arena, size_t expected) : arena_(arena), capacity_(expected), data_(arena.allocate_array<char>(expected)) {}
+  PathText(Arena& arena, size_t expected)
+      : arena_(arena), capacity_(expected), data_(arena.allocate_array<char>(expected)) {}
 
   void append(std::string_view text) {
     if (size_ + text.size() > kMaxPath) too_long_ = true;
@@ -48,7 +49,8 @@ std::string take_literal(std::string_view& regex) {
   while (!regex.empty()) {
     const char c = regex[0];
     const auto byte = static_cast<unsigned char>(c);
-    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || byte >= 0x80 ||
+    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                       byte >= 0x80 ||
                        std::string_view("/_-%~!@&=:,;<>'\"").find(c) != std::string_view::npos;
     if (plain) {
       out += c;
@@ -58,8 +60,9 @@ std::string take_literal(std::string_view& regex) {
     // A backslash before punctuation takes its meaning away.
     if (c != '\\' || regex.size() < 2) break;
     const char escaped = regex[1];
-    if (!(escaped > 0x20 && escaped < 0x7f) || (escaped >= '0' && escaped <= '9') || (escaped >= 'a' && escaped <= 'z') ||
-        (escaped >= 'A' && escaped <= 'Z') || escaped == '_') {
+    if (!(escaped > 0x20 && escaped < 0x7f) || (escaped >= '0' && escaped <= '9') ||
+        (escaped >= 'a' && escaped <= 'z') || (escaped >= 'A' && escaped <= 'Z') ||
+        escaped == '_') {
       break;
     }
     out += escaped;
@@ -98,7 +101,8 @@ Result<PathRewriter> PathRewriter::make_regex(const PathConfig& config) {
   options.set_max_mem(1 << 20);
   auto regex = std::make_shared<re2::RE2>(config.regex, options);
   if (!regex->ok()) {
-    return Error{"regex: " + in_quotes(config.regex) + " is not a regular expression (RE2): " + regex->error()};
+    return Error{"regex: " + in_quotes(config.regex) +
+                 " is not a regular expression (RE2): " + regex->error()};
   }
   const int groups = std::min(regex->NumberOfCapturingGroups(), kMaxGroups - 1);
   std::string literal;
@@ -114,11 +118,13 @@ Result<PathRewriter> PathRewriter::make_regex(const PathConfig& config) {
       continue;
     }
     if (next < '0' || next > '9') {
-      return Error{"replacement: a backslash stands before a group's digit or another backslash, not " +
-                   (next ? in_quotes(std::string(1, next)) : std::string("at the end"))};
+      return Error{
+          "replacement: a backslash stands before a group's digit or another backslash, not " +
+          (next ? in_quotes(std::string(1, next)) : std::string("at the end"))};
     }
     if (next - '0' > groups) {
-      return Error{std::string("replacement: \\") + next + " refers to a group that the regex doesn't have"};
+      return Error{std::string("replacement: \\") + next +
+                   " refers to a group that the regex doesn't have"};
     }
     if (!literal.empty()) out.pieces_.push_back({std::move(literal), -1});
     literal.clear();
@@ -150,7 +156,8 @@ bool PathRewriter::simplify(std::string_view regex) {
     mode = Mode::kWhole;
   } else if (anchored && literal && rest == "(/|$)" && replacement.ends_with('/')) {
     mode = Mode::kPrefix;
-  } else if (anchored && rest == "(/.*)?$" && !text.ends_with('/') && !pieces_.empty() && pieces_.back().group == 1 &&
+  } else if (anchored && rest == "(/.*)?$" && !text.ends_with('/') && !pieces_.empty() &&
+             pieces_.back().group == 1 &&
              (pieces_.size() == 1 || (pieces_.size() == 2 && pieces_[0].group < 0))) {
     mode = Mode::kPrefix;
     replacement = pieces_.size() == 2 ? pieces_[0].text : std::string();
@@ -165,12 +172,14 @@ bool PathRewriter::simplify(std::string_view regex) {
   return true;
 }
 
-PathRewriter::Outcome PathRewriter::rewrite(std::string_view target, Arena& arena, std::string_view* out) const {
+PathRewriter::Outcome PathRewriter::rewrite(std::string_view target, Arena& arena,
+                                            std::string_view* out) const {
   const size_t question = target.find('?');
   const std::string_view path = target.substr(0, question);
   std::string_view changed;
   const Outcome outcome = replace_path(path, arena, &changed);
-  if (outcome != Outcome::kChanged || changed == path) return outcome == Outcome::kTooLong ? outcome : Outcome::kUnchanged;
+  if (outcome != Outcome::kChanged || changed == path)
+    return outcome == Outcome::kTooLong ? outcome : Outcome::kUnchanged;
   if (changed.size() > kMaxPath) return Outcome::kTooLong;
   const std::string_view slash = changed.starts_with('/') ? "" : "/";
   if (question == std::string_view::npos) {
@@ -187,7 +196,8 @@ PathRewriter::Outcome PathRewriter::rewrite(std::string_view target, Arena& aren
   return Outcome::kChanged;
 }
 
-PathRewriter::Outcome PathRewriter::replace_path(std::string_view path, Arena& arena, std::string_view* out) const {
+PathRewriter::Outcome PathRewriter::replace_path(std::string_view path, Arena& arena,
+                                                 std::string_view* out) const {
   switch (mode_) {
     case Mode::kWhole:
       *out = replacement_;
@@ -204,13 +214,16 @@ PathRewriter::Outcome PathRewriter::replace_path(std::string_view path, Arena& a
       if (!path.starts_with(text_)) return Outcome::kUnchanged;
       *out = arena.concat(replacement_, path.substr(text_.size()));
       return Outcome::kChanged;
-    case Mode::kLiteral: return replace_literal(path, arena, out);
-    case Mode::kRegex: return replace_regex(path, arena, out);
+    case Mode::kLiteral:
+      return replace_literal(path, arena, out);
+    case Mode::kRegex:
+      return replace_regex(path, arena, out);
   }
   return Outcome::kUnchanged;
 }
 
-PathRewriter::Outcome PathRewriter::replace_literal(std::string_view path, Arena& arena, std::string_view* out) const {
+PathRewriter::Outcome PathRewriter::replace_literal(std::string_view path, Arena& arena,
+                                                    std::string_view* out) const {
   size_t found = path.find(text_);
   if (found == std::string_view::npos) return Outcome::kUnchanged;
   PathText text(arena, path.size() + replacement_.size());
@@ -226,7 +239,8 @@ PathRewriter::Outcome PathRewriter::replace_literal(std::string_view path, Arena
 }
 
 // As RE2::GlobalReplace, within bounds.
-PathRewriter::Outcome PathRewriter::replace_regex(std::string_view path, Arena& arena, std::string_view* out) const {
+PathRewriter::Outcome PathRewriter::replace_regex(std::string_view path, Arena& arena,
+                                                  std::string_view* out) const {
   re2::StringPiece groups[kMaxGroups];
   const int group_count = std::min(regex_->NumberOfCapturingGroups() + 1, kMaxGroups);
   PathText text(arena, path.size() + 64);
@@ -234,7 +248,8 @@ PathRewriter::Outcome PathRewriter::replace_regex(std::string_view path, Arena& 
   size_t at = 0;
   bool changed = false;
   while (at <= path.size() && !text.too_long()) {
-    if (!regex_->Match(piece(path), at, path.size(), re2::RE2::UNANCHORED, groups, group_count)) break;
+    if (!regex_->Match(piece(path), at, path.size(), re2::RE2::UNANCHORED, groups, group_count))
+      break;
     const std::string_view match = view(groups[0]);
     const auto begin = static_cast<size_t>(match.data() - path.data());
     text.append(path.substr(at, begin - at));
@@ -245,7 +260,8 @@ PathRewriter::Outcome PathRewriter::replace_regex(std::string_view path, Arena& 
       ++at;
       continue;
     }
-    for (const Piece& part : pieces_) text.append(part.group < 0 ? std::string_view(part.text) : view(groups[part.group]));
+    for (const Piece& part : pieces_)
+      text.append(part.group < 0 ? std::string_view(part.text) : view(groups[part.group]));
     at += match.size();
     last_end = path.data() + at;
     changed = true;

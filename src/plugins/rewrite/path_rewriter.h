@@ -1,9 +1,9 @@
 #pragma once
 // PathRewriter: a path rewrite, compiled.
 //
-// Most regular expressions that configurations hold are plain text with an anchor: `\/foo`, `^\/foo`, `^\/foo(/.*)?$` with
-// `X\1`, `^.*$`. They are recognised when the configuration is read and then cost a comparison of bytes; RE2 runs for
-// the others only.
+// Most regular expressions that configurations hold are plain text with an anchor: `\/foo`,
+// `^\/foo`, `^\/foo(/.*)?$` with `X\1`, `^.*$`. They are recognised when the configuration is read
+// and then cost a comparison of bytes; RE2 runs for the others only.
 
 #include <cstdint>
 #include <memory>
@@ -37,7 +37,8 @@ class PathRewriter {
   static Result<PathRewriter> make(const PathConfig& config);
 
   enum class Outcome : uint8_t { kUnchanged, kChanged, kTooLong };
-  // Rewrites the path of `target`, a request target with its query ("/a?b"). On kChanged `*out` is the new target.
+  // Rewrites the path of `target`, a request target with its query ("/a?b"). On kChanged `*out` is
+  // the new target.
   Outcome rewrite(std::string_view target, Arena& arena, std::string_view* out) const;
 
   Mode mode() const { return mode_; }

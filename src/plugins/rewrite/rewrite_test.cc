@@ -7,11 +7,11 @@
 namespace sluice::plugins {
 namespace {
 
+using rewrite::PathConfig;
+using rewrite::PathRewriter;
 using testing::error;
 using testing::FakeContext;
 using testing::make;
-using rewrite::PathConfig;
-using rewrite::PathRewriter;
 using Mode = PathRewriter::Mode;
 
 std::string apply(const PathConfig& config, std::string_view target, Mode mode) {
@@ -21,14 +21,19 @@ std::string apply(const PathConfig& config, std::string_view target, Mode mode) 
   Arena arena;
   std::string_view out;
   switch (rewriter->rewrite(target, arena, &out)) {
-    case PathRewriter::Outcome::kUnchanged: return "unchanged";
-    case PathRewriter::Outcome::kTooLong: return "too long";
-    case PathRewriter::Outcome::kChanged: break;
+    case PathRewriter::Outcome::kUnchanged:
+      return "unchanged";
+    case PathRewriter::Outcome::kTooLong:
+      return "too long";
+    case PathRewriter::Outcome::kChanged:
+      break;
   }
   return std::string(out);
 }
 
-PathConfig regex(std::string pattern, std::string replacement) { return {.regex = pattern, .replacement = replacement}; }
+PathConfig regex(std::string pattern, std::string replacement) {
+  return {.regex = pattern, .replacement = replacement};
+}
 
 TEST(Rewrite, WholePath) {
   const PathConfig config{.replacement = "/new"};
@@ -91,7 +96,8 @@ TEST(Rewrite, OthersAreRegexes) {
 }
 
 TEST(Rewrite, GroupsAndTheMatch) {
-  EXPECT_EQ(apply(regex("/api/([^/]+)/(.*)", "/\\2/\\1"), "/api/a/b/c?q=1", Mode::kRegex), "/b/c/a?q=1");
+  EXPECT_EQ(apply(regex("/api/([^/]+)/(.*)", "/\\2/\\1"), "/api/a/b/c?q=1", Mode::kRegex),
+            "/b/c/a?q=1");
   EXPECT_EQ(apply(regex("[a-c]", "<\\0>"), "/abx", Mode::kRegex), "/<a><b>x");
   EXPECT_EQ(apply(regex("/(a)?(b)?x", "/[\\1\\2]"), "/bx", Mode::kRegex), "/[b]");
   EXPECT_EQ(apply(regex("/something(/|$)(.*)", "/\\2"), "/something", Mode::kRegex), "/");
@@ -112,9 +118,12 @@ TEST(Rewrite, AQueryInTheReplacementComesFirst) {
 
 TEST(Rewrite, GrowthIsBounded) {
   const std::string slashes(60000, '/');
-  EXPECT_EQ(apply({.literal = "/", .replacement = "/0123456789"}, slashes, Mode::kLiteral), "too long");
+  EXPECT_EQ(apply({.literal = "/", .replacement = "/0123456789"}, slashes, Mode::kLiteral),
+            "too long");
   EXPECT_EQ(apply(regex("/|x", "/0123456789"), slashes, Mode::kRegex), "too long");
-  EXPECT_EQ(apply({.prefix = "/", .replacement = "/" + std::string(70000, 'a')}, "/x", Mode::kPrefix), "too long");
+  EXPECT_EQ(
+      apply({.prefix = "/", .replacement = "/" + std::string(70000, 'a')}, "/x", Mode::kPrefix),
+      "too long");
   FakeContext context;
   context.target(slashes);
   context.create(make("rewrite", "{path: {literal: /, replacement: /0123456789}}"));
@@ -125,7 +134,8 @@ TEST(Rewrite, GrowthIsBounded) {
 TEST(Rewrite, KeepsTheOriginalsInFields) {
   FakeContext context;
   context.target("/p/y?q=1");
-  const FactoryPointer factory = make("rewrite", "{host: up.example, path: {prefix: /p, replacement: /x}}");
+  const FactoryPointer factory =
+      make("rewrite", "{host: up.example, path: {prefix: /p, replacement: /x}}");
   ASSERT_NE(context.create(factory), nullptr);
   EXPECT_TRUE(context.run_request());
   EXPECT_EQ(context.request().path, "/x/y?q=1");
@@ -160,15 +170,19 @@ TEST(Rewrite, NothingToDoMeansNoFilter) {
 }
 
 TEST(Rewrite, MalformedConfigurations) {
-  EXPECT_EQ(error("rewrite", "{path: {regex: \"a(\", replacement: /x}}").find("path.regex: \"a(\" is not a regular expression"),
+  EXPECT_EQ(error("rewrite", "{path: {regex: \"a(\", replacement: /x}}")
+                .find("path.regex: \"a(\" is not a regular expression"),
             0u);
   EXPECT_EQ(error("rewrite", R"x({path: {regex: "/(a)", replacement: "/\\2"}})x"),
             "path.replacement: \\2 refers to a group that the regex doesn't have");
   EXPECT_NE(error("rewrite", R"x({path: {regex: "/(a)", replacement: "/\\q"}})x"), "");
   EXPECT_NE(error("rewrite", R"x({path: {regex: "/(a)", replacement: "/\\"}})x"), "");
-  EXPECT_EQ(error("rewrite", "{path: {regex: a, literal: b}}"), "path: only one of regex, literal and prefix can be given");
-  EXPECT_EQ(error("rewrite", "{path: {prefix: p, replacement: /x}}"), "path.prefix: \"p\" must begin with '/'");
-  EXPECT_EQ(error("rewrite", "{path: {replacement: x}}"), "path.replacement: \"x\" must begin with '/'");
+  EXPECT_EQ(error("rewrite", "{path: {regex: a, literal: b}}"),
+            "path: only one of regex, literal and prefix can be given");
+  EXPECT_EQ(error("rewrite", "{path: {prefix: p, replacement: /x}}"),
+            "path.prefix: \"p\" must begin with '/'");
+  EXPECT_EQ(error("rewrite", "{path: {replacement: x}}"),
+            "path.replacement: \"x\" must begin with '/'");
   EXPECT_NE(error("rewrite", "{path: {replacement: \"/a b\"}}"), "");
   EXPECT_NE(error("rewrite", "{path: {replacement: \"/a\r\nb\"}}"), "");
   EXPECT_NE(error("rewrite", "{host: \"a/b\"}"), "");

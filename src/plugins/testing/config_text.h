@@ -1,5 +1,6 @@
 #pragma once
-// Configurations as text: the flow style of YAML, as far as tests need it: {a: 1, b: "text", c: [x, y]}. Test only.
+// Configurations as text: the flow style of YAML, as far as tests need it: {a: 1, b: "text", c: [x,
+// y]}. Test only.
 
 #include <cstdlib>
 #include <string>
