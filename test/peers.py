@@ -57,22 +57,25 @@ def descriptors(gateway):
     return len(os.listdir(f"/proc/{gateway.process.pid}/fd"))
 
 
+def upstream_connections(gateway):
+    return sum(e.get("connections", 0) for c in json.loads(gateway.admin("/clusters")) for e in c["endpoints"])
+
+
 @contextlib.contextmanager
 def nothing_left(gateway, blocks=256 * 1024):
-    """What happens inside leaves no exchange, connection, descriptor or I/O block behind."""
-    wait_until(lambda: memory(gateway)["exchanges"] == 0, 10, "the exchanges to end")
-    before_descriptors, before = descriptors(gateway), memory(gateway)
-    yield
+    """What happens inside leaves no exchange, connection, descriptor or I/O block behind, except upstream connections that
+    are kept."""
+    def own_descriptors():
+        return descriptors(gateway) - upstream_connections(gateway)
 
-    def settled():
-        now = memory(gateway)
-        return now["exchanges"] == 0 and now["connections"] <= before["connections"]
-    wait_until(settled, 15, "the exchanges and connections to end")
-    # Kept upstream connections stay for 10 s of idleness.
-    wait_until(lambda: descriptors(gateway) <= before_descriptors, 20,
-               f"{descriptors(gateway)} descriptors to come down to {before_descriptors}")
+    wait_until(lambda: memory(gateway)["exchanges"] == 0, 10, "the exchanges to end")
+    before_descriptors, before = own_descriptors(), memory(gateway)
+    yield
+    wait_until(lambda: memory(gateway)["exchanges"] == 0, 15, "the exchanges to end")
+    wait_until(lambda: memory(gateway)["connections"] <= before["connections"], 15, "the connections to end")
+    wait_until(lambda: own_descriptors() <= before_descriptors, 15, f"descriptors to come down to {before_descriptors}")
     wait_until(lambda: memory(gateway)["block_bytes_in_use"] <= before["block_bytes_in_use"] + blocks, 5,
-               f"{memory(gateway)} to come back to {before}")
+               "the blocks to be given back")
 
 
 # --- certificates
@@ -245,7 +248,7 @@ class Message:
         return self.ended or self.reset is not None
 
     def __repr__(self):
-        return (f"Message({self.headers}, {len(self.body)} bytes {bytes(self.body[:100])!r}, trailers={self.trailers}, "
+        return (f"Message({self.headers}, {len(self.body)} bytes {bytes(self.body[:40])!r}, trailers={self.trailers}, "
                 f"ended={self.ended}, reset={self.reset})")
 
 
@@ -399,8 +402,9 @@ class H2Client:
         end = time.monotonic() + seconds
         while not (value := condition()):
             left = end - time.monotonic()
-            assert left > 0, f"{what} did not come true: {self.streams}, goaway={self.goaway}"
-            assert not self.closed, f"connection closed: {self.streams}, goaway={self.goaway}"
+            if left <= 0 or self.closed:
+                raise AssertionError(f"{what}: {'connection closed' if self.closed else 'did not come'}; streams "
+                                     f"{dict(list(self.streams.items())[-4:])}, goaway={self.goaway}")
             self.pump(left)
         return value
 

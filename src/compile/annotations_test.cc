@@ -59,7 +59,7 @@ std::string filters(const IngressOptions& options,
   match.kind = kind;
   match.text = path;
   std::string out;
-  for (const FilterSpec& spec : route_filters(options, match))
+  for (const FilterSpec& spec : route_filters(options, match, nullptr))
     out += (out.empty() ? "" : " ") + spec.name + text(spec.config);
   return out;
 }
@@ -258,7 +258,7 @@ std::string rewritten(const IngressOptions& options, config::PathMatch::Kind kin
   config::PathMatch match;
   match.kind = kind;
   match.text = pattern;
-  for (const FilterSpec& spec : route_filters(options, match)) {
+  for (const FilterSpec& spec : route_filters(options, match, nullptr)) {
     const auto* rule = spec.config.find("path");
     if (!rule) continue;
     std::string to = rule->find("replacement")->text();

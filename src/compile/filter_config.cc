@@ -34,7 +34,7 @@ FilterSpec cors(const CorsOptions& options) {
 }
 
 FilterSpec rate_limit(const RateLimitOptions& options) {
-  FilterSpec out{"local-rate-limit", ConfigNode::map(), "route-limit", false};
+  FilterSpec out{"local-rate-limit", ConfigNode::map(), "route-limit", true};
   int64_t rate = options.rpm > 0 ? options.rpm : options.rps;
   int64_t multiplier = options.burst_multiplier > 0 ? options.burst_multiplier : 5;
   int64_t size = rate > INT32_MAX / multiplier ? INT32_MAX : rate * multiplier;
@@ -172,14 +172,25 @@ void append_text(const ConfigNode& node, std::string& out) {
 
 }  // namespace
 
-std::vector<FilterSpec> route_filters(const IngressOptions& options,
-                                      const config::PathMatch& path) {
+FilterSpec redirect_filter(const config::Redirect& redirect, std::string source) {
+  FilterSpec out{"redirect", ConfigNode::map(), std::move(source)};
+  out.config.set("status", number(redirect.status));
+  if (!redirect.scheme.empty()) out.config.set("scheme", text(redirect.scheme));
+  if (!redirect.host.empty()) out.config.set("host", text(redirect.host));
+  if (!redirect.path.empty()) out.config.set("path", text(redirect.path));
+  if (redirect.https_only_on_plaintext) out.config.set("https_only_on_plaintext", boolean(true));
+  return out;
+}
+
+std::vector<FilterSpec> route_filters(const IngressOptions& options, const config::PathMatch& path,
+                                      const config::Redirect* redirect) {
   std::vector<FilterSpec> out;
   if (options.cors.enable) out.push_back(cors(options.cors));
+  if (redirect) out.push_back(redirect_filter(*redirect, "redirect"));
   if (options.rate_limit.rpm > 0 || options.rate_limit.rps > 0)
     out.push_back(rate_limit(options.rate_limit));
   for (const FilterOptions& filter : options.filters)
-    out.push_back({filter.name, filter.config, "sluice.io/filters"});
+    out.push_back({filter.name, filter.config, "sluice.io/filters", true});
   ConfigNode request = header_control(options.request_headers);
   ConfigNode response = header_control(options.response_headers);
   if (!request.entries().empty() || !response.entries().empty()) {

@@ -140,7 +140,7 @@ std::optional<config::Globals> parse_globals(const resource::ConfigMap& map, Fil
   globals.add_x_real_ip = reader.boolean(root["addXRealIpHeader"], false);
   globals.disable_x_envoy_headers = reader.boolean(root["disableXEnvoyHeaders"], false);
   if (auto gzip = read_gzip(root, reader); gzip && reader.errors() == 0) {
-    auto factory = filters.get(*gzip);
+    auto factory = filters.get(*gzip, {});
     if (factory) {
       globals.filters.push_back(*factory);
     } else {

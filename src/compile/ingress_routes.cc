@@ -217,8 +217,8 @@ class IngressCompiler {
     for (const Destination& destination : pending_) route.total_weight += destination.weight;
     route.destinations = std::move(pending_);
     pending_.clear();
-    for (const FilterSpec& spec : route_filters(annotations_, route.path)) {
-      auto factory = filters_.get(spec);
+    for (const FilterSpec& spec : route_filters(annotations_, route.path, redirect_.get())) {
+      auto factory = filters_.get(spec, route.origin);
       if (factory) {
         route.filters.push_back(std::move(*factory));
       } else if (reported_filters_.insert(spec.name + factory.error().message).second) {
@@ -326,6 +326,12 @@ class IngressCompiler {
       auto redirect = std::make_shared<config::Redirect>();
       redirect->status = 302;
       redirect->path = annotations_.app_root;
+      auto filter = filters_.get(redirect_filter(*redirect, "app-root"), route->origin);
+      if (!filter) {
+        report_annotation(Severity::kError, "app-root", filter.error().message);
+        continue;
+      }
+      route->filters.push_back(std::move(*filter));
       route->redirect = std::move(redirect);
       HostRoute out;
       out.role = HostRoute::Role::kAppRoot;
@@ -387,18 +393,16 @@ class IngressCompiler {
 
 }  // namespace
 
-Result<plugins::FactoryPointer> FilterCache::get(const FilterSpec& spec) {
-  std::string key;
-  if (spec.shared) {
-    key = fingerprint(spec);
-    if (auto at = shared_.find(key); at != shared_.end()) {
-      if (auto factory = at->second.lock()) return plugins::FactoryPointer(std::move(factory));
-    }
+Result<plugins::FactoryPointer> FilterCache::get(const FilterSpec& spec, const std::string& route) {
+  std::string key = fingerprint(spec);
+  if (spec.stateful) key += "\n" + route;
+  if (auto at = shared_.find(key); at != shared_.end()) {
+    if (auto factory = at->second.lock()) return plugins::FactoryPointer(std::move(factory));
   }
   const plugins::Plugin* plugin = plugins::find(spec.name);
   if (!plugin) return Error{"there is no native plugin of this name"};
   auto factory = plugin->parse(spec.config);
-  if (!factory || !spec.shared) return factory;
+  if (!factory) return factory;
   if (shared_.size() >= sweep_at_) {
     std::erase_if(shared_, [](const auto& entry) { return entry.second.expired(); });
     sweep_at_ = std::max<size_t>(256, shared_.size() * 2);

@@ -70,7 +70,9 @@ struct CompiledIngress {
 // it is in use.
 class FilterCache {
  public:
-  Result<plugins::FactoryPointer> get(const struct FilterSpec& spec);
+  // A factory for the configuration. Equal configurations share one; a stateful one is shared only
+  // with earlier versions of the same route, so that its state outlives a recompilation.
+  Result<plugins::FactoryPointer> get(const struct FilterSpec& spec, const std::string& route);
 
  private:
   std::unordered_map<std::string, std::weak_ptr<const filter::Factory>> shared_;

@@ -15,7 +15,9 @@
 #include <string_view>
 
 #include "base/arena.h"
+#include "base/random.h"
 #include "base/slice_queue.h"
+#include "filter/response_flags.h"
 #include "http/headers.h"
 
 namespace sluice::event {
@@ -84,6 +86,7 @@ class Context {
   virtual http::ResponseHead& response() = 0;  // valid from on_response_headers on
   virtual Arena& arena() = 0;
   virtual event::Loop& loop() = 0;
+  virtual Random& random() = 0;  // the worker's
 
   virtual const config::Route* route() const = 0;
   virtual const config::Snapshot& snapshot() const = 0;
@@ -104,7 +107,7 @@ class Context {
   virtual void set_buffer_limit(size_t bytes) = 0;
 
   // Answers the request without (or in place of) the upstream. `configure` may add header fields to the head before it
-  // passes the response filters that stand before the caller in the chain.
+  // passes the response filters: those that have seen the request, the caller among them.
   virtual void send_local_reply(const LocalReply& reply, void (*configure)(http::HeaderMap&, const void*) = nullptr,
                                 const void* argument = nullptr) = 0;
 
@@ -117,6 +120,8 @@ class Context {
   // refers to is copied. Belongs to the exchange: it is given up when the exchange ends.
   virtual void call(const HttpCall& call, CallReceiver& receiver) = 0;
 
+  // Says in the access log that the response is not simply the upstream's.
+  virtual void add_flag(ResponseFlag flag) = 0;
   // Adds a named value to the access log (static or arena-owned text).
   virtual void add_log_field(std::string_view name, std::string_view value) = 0;
 

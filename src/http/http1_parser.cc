@@ -230,6 +230,9 @@ std::string_view parse_request_line(char*& p, char* end, RequestHead& head, Fram
   ++p;
   if (end - p < 10 || std::memcmp(p, "HTTP/1.", 7) != 0 || (p[7] != '0' && p[7] != '1') || p[8] != '\r' ||
       p[9] != '\n') {
+    const bool like_http = std::string_view(p, static_cast<size_t>(end - p)).substr(0, 5) == "HTTP/" ||
+                           target.find_first_of("/:*") != std::string_view::npos;
+    if (!like_http) framing.status = 0;
     return "unsupported protocol version";
   }
   head.version = p[7] == '1' ? Protocol::kHttp11 : Protocol::kHttp10;
@@ -303,7 +306,7 @@ std::string_view parse_request_head(char* data, size_t size, uint32_t max_fields
       return take_field(id, value, facts);
     });
   }
-  framing.status = error == "too many header fields" ? 431 : 400;
+  if (error == "too many header fields") framing.status = 431;
   if (!error.empty()) return error;
 
   if (facts.hosts > 1) return "several Host fields";

@@ -34,7 +34,7 @@ struct Framing {
   enum class Body : uint8_t { kNone, kLength, kChunked, kUntilClose } body = Body::kNone;
   uint64_t length = 0;
   bool keep_alive = true;
-  int status = 400;  // of a refused request
+  int status = 400;  // of a refused request; 0: it is no HTTP/1 at all, an answer would mean nothing
 };
 
 // Parses a complete request head. On failure returns a description (static text) and sets framing.status; on success an

@@ -244,7 +244,8 @@ bool Http1ServerConnection::parse_head() {
   const size_t length = scanner_.length();
   const std::string_view error = parse_request_head(in_.data(), length, settings_.max_fields, head_, framing);
   if (!error.empty()) {
-    refuse(framing.status, error);
+    // Nothing has been answered on this connection, so that it can just be closed.
+    refuse(framing.status == 0 && !first_bytes_ ? 400 : framing.status, error);
     return true;
   }
   arena_.pin(in_.block());
@@ -359,6 +360,10 @@ void Http1ServerConnection::refuse(int status, std::string_view why) {
     handler->on_reset(status == 408 ? StreamError::kTimeout : StreamError::kProtocol, why);
   }
   if (closed_) return;
+  if (status == 0) {
+    callbacks_.on_refused(info_, status, why);
+    return shut();
+  }
   if (!head_sent_) {
     char text[192];
     const std::string_view reason = reason_phrase(status);

@@ -17,9 +17,14 @@
 #include "base/result.h"
 #include "http/headers.h"
 #include "net/address.h"
-#include "proxy/response_flags.h"
+#include "filter/response_flags.h"
 
 namespace sluice::proxy {
+
+using filter::FlagName;
+using filter::kFlagNames;
+using filter::ResponseFlag;
+using filter::ResponseFlags;
 
 // Facts of a finished exchange. Views are valid for the call.
 struct LogRecord {

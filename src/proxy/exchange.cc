@@ -96,6 +96,7 @@ Exchange::Exchange(Worker& worker, http::ServerStream& downstream, http::Request
 Exchange::~Exchange() { --worker_.stats().active_exchanges; }
 
 event::Loop& Exchange::loop() { return worker_.loop(); }
+Random& Exchange::random() { return worker_.random(); }
 
 bool Exchange::start(bool end) {
   request_end_ = end;

@@ -9,7 +9,7 @@
 #include "http/stream.h"
 #include "proxy/access_log.h"
 #include "proxy/filter_run.h"
-#include "proxy/response_flags.h"
+#include "filter/response_flags.h"
 #include "proxy/snapshot_ref.h"
 #include "proxy/upstream_request.h"
 
@@ -40,6 +40,7 @@ class Exchange final : public http::StreamHandler,
   http::ResponseHead& response() override { return *response_; }
   Arena& arena() override { return *request_.headers.arena(); }
   event::Loop& loop() override;
+  Random& random() override;
   const config::Route* route() const override { return route_; }
   const config::Snapshot& snapshot() const override { return *snapshot_; }
   std::string_view cluster_name() const override { return cluster_name_; }
@@ -55,6 +56,7 @@ class Exchange final : public http::StreamHandler,
   void clear_route() override { reroute_ = true; }
   bool select_cluster(std::string_view name) override;
   void call(const filter::HttpCall& call, filter::CallReceiver& receiver) override;
+  void add_flag(filter::ResponseFlag flag) override { flags_.add(flag); }
   void add_log_field(std::string_view name, std::string_view value) override;
 
  private:

@@ -10,10 +10,12 @@
 #include "config/route.h"
 #include "event/loop.h"
 #include "http/stream.h"
-#include "proxy/response_flags.h"
+#include "filter/response_flags.h"
 #include "upstream/cluster.h"
 
 namespace sluice::proxy {
+
+using filter::ResponseFlag;
 
 struct UpstreamFailure {
   int status = 503;

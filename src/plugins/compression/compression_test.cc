@@ -11,7 +11,6 @@
 #include "plugins/testing/fake_context.h"
 
 // The build links the encoders only.
-#pragma comment(lib, "brotlidec")
 
 namespace sluice::plugins {
 namespace {

@@ -2,7 +2,6 @@
 
 #include <atomic>
 
-#include "base/hash.h"
 #include "event/loop.h"
 #include "plugins/message_edit.h"
 
@@ -49,7 +48,6 @@ struct Plan {
 
   // Of all workers.
   mutable std::atomic<int64_t> active{0};
-  mutable std::atomic<uint64_t> draws{0};
 };
 
 class Fault final : public filter::Filter {
@@ -59,12 +57,11 @@ class Fault final : public filter::Filter {
   filter::Status on_request_headers(filter::Context& context, bool end) override {
     if (delay_ && enter()) {
       context_ = &context;
-      context.add_log_field("fault", abort_ ? "delay,abort" : "delay");
+      context.add_flag(filter::ResponseFlag::kDelayInjected);
       context.loop().arm(timer_, plan_.delay_ms);
       return filter::Status::kPause;
     }
     if (!abort_) return filter::Status::kContinue;
-    context.add_log_field("fault", "abort");
     abort(context);
     return filter::Status::kPause;
   }
@@ -97,6 +94,7 @@ class Fault final : public filter::Filter {
   }
 
   void abort(filter::Context& context) {
+    context.add_flag(filter::ResponseFlag::kFaultInjected);
     const bool grpc = plan_.grpc_status && is_grpc(context.request());
     filter::LocalReply reply{
         .status = plan_.grpc_status ? http_status_of(plan_.grpc_status) : plan_.abort_status,
@@ -125,8 +123,8 @@ class Factory final : public filter::Factory {
   std::string_view name() const override { return "fault"; }
   filter::Filter* create(filter::Context& context) const override {
     if (!plan_.header.name.empty() && !asked_for(context.request().headers)) return nullptr;
-    const bool delay = hit(plan_.delay_parts);
-    const bool abort = hit(plan_.abort_parts);
+    const bool delay = hit(plan_.delay_parts, context.random());
+    const bool abort = hit(plan_.abort_parts, context.random());
     if (!delay && !abort) return nullptr;
     return context.arena().create<Fault>(plan_, delay, abort);
   }
@@ -139,10 +137,9 @@ class Factory final : public filter::Factory {
     return field && (plan_.header.value.empty() || field->value() == plan_.header.value);
   }
 
-  bool hit(uint64_t share) const {
+  static bool hit(uint64_t share, Random& random) {
     if (share == 0 || share >= kWhole) return share != 0;
-    const uint64_t draw = plan_.draws.fetch_add(1, std::memory_order_relaxed);
-    return mix64(draw + 0x9e3779b97f4a7c15u) % kWhole < share;
+    return random.below(kWhole) < share;
   }
 
   const Plan plan_;

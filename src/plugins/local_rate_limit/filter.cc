@@ -12,6 +12,7 @@ class LocalRateLimit final : public filter::Filter {
 
   filter::Status on_request_headers(filter::Context& context, bool end) override {
     if (bucket_.take(context.loop().now_ns())) return filter::Status::kContinue;
+    context.add_flag(filter::ResponseFlag::kRateLimited);
     context.send_local_reply(
         {.status = 429, .body = "local_rate_limited", .details = "local_rate_limited"},
         [](http::HeaderMap& headers, const void*) {

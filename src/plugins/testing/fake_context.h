@@ -138,6 +138,9 @@ class FakeContext final : public filter::Context {
 
   http::RequestHead& request() override { return request_; }
   http::ResponseHead& response() override { return response_; }
+  Random& random() override { return random_; }
+  void add_flag(filter::ResponseFlag flag) override { flags_.add(flag); }
+  bool has_flag(filter::ResponseFlag flag) const { return flags_.has(flag); }
   Arena& arena() override { return arena_; }
   event::Loop& loop() override { return loop_; }
   const config::Route* route() const override { return nullptr; }
@@ -172,6 +175,8 @@ class FakeContext final : public filter::Context {
   }
 
  private:
+  Random random_{1};
+  filter::ResponseFlags flags_;
   Arena arena_;
   event::Loop loop_;
   http::RequestHead request_;

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace sluice::proxy {
+namespace sluice::filter {
 
 enum class ResponseFlag : uint32_t {
   kNone = 0,
@@ -53,4 +53,4 @@ class ResponseFlags {
   uint32_t bits_ = 0;
 };
 
-}  // namespace sluice::proxy
+}  // namespace sluice::filter
