@@ -210,7 +210,7 @@ def tls_new(bench):
 
 
 def h2_count(bench, seconds):
-    return max(1000, int(12000 * seconds))
+    return max(2000, int(30000 * seconds))
 
 
 def h2c(bench):

@@ -257,6 +257,21 @@ def text(headers):
             for n, v in headers]
 
 
+class Machine(h2.connection.H2Connection):
+    """After GOAWAY, h2 refuses each further frame; RFC 9113 lets streams under way finish."""
+
+    def _receive_goaway_frame(self, frame):
+        state = self.state_machine.state
+        result = super()._receive_goaway_frame(frame)
+        self.state_machine.state = state
+        return result
+
+    def close_connection(self, *args, **kwargs):
+        state = self.state_machine.state
+        super().close_connection(*args, **kwargs)
+        self.state_machine.state = state
+
+
 class H2Client:
     """One HTTP/2 connection, driven by its user: nothing is read but inside pump() and what calls it. `credit`: return
     flow-control windows as data arrives; `window`: the stream window we offer."""
@@ -283,7 +298,7 @@ class H2Client:
         self.closed = False
         self.settings = {}
         self.uncredited = {}
-        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(
+        self.h2 = Machine(h2.config.H2Configuration(
             client_side=True, header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False,
             validate_inbound_headers=False))
         self.h2.initiate_connection()
@@ -510,7 +525,7 @@ class H2BackendConnection:
         self.gone = False
         self.streams = {}
         self.goaway = False
-        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(
+        self.h2 = Machine(h2.config.H2Configuration(
             client_side=False, header_encoding=None, validate_outbound_headers=False, validate_inbound_headers=False,
             normalize_outbound_headers=False))
 
@@ -534,6 +549,7 @@ class H2BackendConnection:
             if backend.settings:
                 self.h2.local_settings.update(backend.settings)
             self.h2.initiate_connection()
+            self.h2.increment_flow_control_window(1 << 26)  # of the connection: only streams are held back
             self.flush()
         try:
             while data := self.socket.recv(65536):

@@ -624,14 +624,15 @@ def test_refused_streams_without_end(h2_proxy):
     assert len(backend.requests) == 3
 
 
-@pytest.mark.parametrize("method,tries", [("GET", 3), ("POST", 1)])
-def test_upstream_reset_before_the_response(h2_proxy, method, tries):
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_upstream_reset_before_the_response(h2_proxy, method):
+    """Not among the default conditions for a retry: the server has said that it has looked at the request."""
     gateway, backend = h2_proxy(lambda stream: stream.abort(), h2=True)
     response = gateway.get("/", method=method, body=b"" if method == "POST" else None)
     assert response.status == 503
     assert response.body == b"upstream connect error or disconnect/reset before headers. reset reason: remote reset"
-    assert gateway.log_lines(1)[0]["response_flags"].split(",")[0] == "UR"
-    assert len(backend.requests) == tries
+    assert gateway.log_lines(1)[0]["response_flags"] == "UR"
+    assert len(backend.requests) == 1
 
 
 def test_upstream_reset_in_the_body(h2_proxy, h2_client):

@@ -95,6 +95,7 @@ BlockPoolStats block_pool_stats() {
 void trim_block_pool() { pool.trim(); }
 
 Slice Slice::copy(std::string_view bytes) {
+  if (bytes.empty()) return {};
   BlockRef block(acquire_block(bytes.size()));
   std::memcpy(block->data(), bytes.data(), bytes.size());
   const char* data = block->data();

@@ -148,12 +148,18 @@ void Http2ClientConnection::close_idle() {
   close_now();
 }
 
+size_t Http2ClientConnection::stream_limit() const {
+  constexpr uint32_t kBeforeSettings = 10;
+  const uint32_t theirs =
+      settings_received()
+          ? nghttp2_session_get_remote_settings(ng_, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
+          : kBeforeSettings;
+  return std::min(theirs, settings_.max_concurrent_streams);
+}
+
 bool Http2ClientConnection::can_open() const {
   if (!is_open() || draining() || draining_told_) return false;
-  const uint32_t theirs =
-      nghttp2_session_get_remote_settings(ng_, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
-  if (Http2Session::active_streams() >= std::min(theirs, settings_.max_concurrent_streams))
-    return false;
+  if (Http2Session::active_streams() >= stream_limit()) return false;
   return nghttp2_session_check_request_allowed(ng_) &&
          nghttp2_session_get_next_stream_id(ng_) + 2 * Http2Session::active_streams() <
              settings_.last_stream_id;

@@ -39,6 +39,9 @@ class Http2ClientConnection final : public ClientConnection,
 
   // The server's SETTINGS have come.
   bool ready() const { return settings_received(); }
+  // How many streams may be open at a time. Few before the server's SETTINGS have come: what is above its limit would
+  // have to wait for others to end, instead of going to another connection.
+  size_t stream_limit() const;
   // The server's SETTINGS have come and allow extended CONNECT.
   bool allows_extended_connect() const;
 

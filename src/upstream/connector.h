@@ -45,6 +45,8 @@ class Connector final : public event::IoHandler, public event::Destroyable {
   // Gives up without telling the owner.
   void cancel();
 
+  const std::string& proxy_header() const { return options_.proxy_header; }
+
  private:
   void on_io(uint32_t events) override;
   void on_timer();

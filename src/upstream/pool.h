@@ -15,11 +15,20 @@
 
 namespace sluice::http {
 class Http1ClientConnection;
+class Http2ClientConnection;
 }
 
 namespace sluice::upstream {
 
 class ClusterState;
+
+// What a request tells the pool about itself. The texts outlive the wait for a stream.
+struct StreamNeeds {
+  bool replayable = true;   // false: the request must not be sent twice, so a kept connection is checked first
+  std::string_view sni;     // for UpstreamTls without a fixed name
+  std::string_view proxy_header;  // PROXY protocol header; such connections are not shared
+  bool fresh_connection = false;  // after a closing race: no kept connection
+};
 
 // A request that wants a stream. Embedded in its owner.
 class StreamWaiter {
@@ -37,14 +46,8 @@ class StreamWaiter {
   StreamWaiter* previous_ = nullptr;
   StreamWaiter* next_ = nullptr;
   Pool* pool_ = nullptr;
-};
-
-// What a request tells the pool about itself.
-struct StreamNeeds {
-  bool replayable = true;   // false: the request must not be sent twice, so a kept connection is checked first
-  std::string_view sni;     // for UpstreamTls without a fixed name
-  std::string proxy_header; // PROXY protocol header; such connections are not shared
-  bool fresh_connection = false;  // after a closing race: no kept connection
+  StreamNeeds needs_;
+  bool has_connector_ = false;  // with a PROXY header: a connection is being made for this request alone
 };
 
 class Pool final : public Connector::Owner, public http::ClientConnection::Observer {
@@ -67,6 +70,10 @@ class Pool final : public Connector::Owner, public http::ClientConnection::Obser
     http::Http1ClientConnection* connection;
     uint64_t since_ms;
   };
+  struct Multiplexed {
+    http::Http2ClientConnection* connection;
+    uint64_t idle_since_ms;  // meaningful without streams
+  };
 
   void on_connected(Connector& connector, net::Stream stream) override;
   void on_connect_failed(Connector& connector, http::StreamError error, std::string detail) override;
@@ -76,7 +83,12 @@ class Pool final : public Connector::Owner, public http::ClientConnection::Obser
   void on_idle_timer();
 
   http::ClientStream* open_on_existing(http::ClientHandler& handler, const StreamNeeds& needs);
-  void connect(const StreamNeeds& needs);
+  // Makes as many connections as the waiters want and the limits allow.
+  void connect_for_waiters();
+  bool connect(const StreamNeeds& needs);
+  void on_private_connected(Connector& connector, net::Stream stream);
+  size_t streams_per_connection() const;
+  Multiplexed* find_multiplexed(const http::ClientConnection& connection);
   void serve_waiters(http::ClientConnection& connection);
   StreamWaiter* pop_waiter();
   void forget_connector(Connector& connector);
@@ -88,7 +100,8 @@ class Pool final : public Connector::Owner, public http::ClientConnection::Obser
   ClusterState& cluster_;
   EndpointState& endpoint_;
   std::vector<IdleConnection> idle_;                   // HTTP/1, oldest first
-  std::vector<http::ClientConnection*> multiplexed_;   // HTTP/2
+  std::vector<Multiplexed> multiplexed_;               // HTTP/2
+  size_t peer_stream_limit_ = SIZE_MAX;                // HTTP/2: as the endpoint said last
   std::vector<Connector*> connectors_;
   StreamWaiter* first_waiter_ = nullptr;
   StreamWaiter* last_waiter_ = nullptr;
