@@ -183,7 +183,7 @@ def latency(bench):
         for peer in peers.values():
             p.wait_for_answer(peer)
         names = list(peers)
-        for _ in range(bench.rounds):
+        for _ in range(2 * bench.rounds):
             for name in names:
                 text = run_load([bench.tools["rate"], peers[name].port, CONNECTIONS, RATE, bench.seconds])
                 result = json.loads(text)

@@ -292,7 +292,7 @@ class Envoy(Peer):
 
     def command(self):
         if not self.binary:
-            raise Failure("Envoy is not installed: scripts/setup.sh test installs it")
+            raise Failure("Envoy is not installed: scripts/setup.sh bench installs it")
         return [self.binary, "-c", self.directory / "envoy.json", "--concurrency", 1, "--disable-hot-restart", "-l", "error"]
 
 

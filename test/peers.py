@@ -547,7 +547,8 @@ class H2BackendConnection:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self.changed:
             if backend.settings:
-                self.h2.local_settings.update(backend.settings)
+                self.h2.local_settings = h2.settings.Settings(client=False, initial_values={
+                    **dict(self.h2.local_settings), **backend.settings})
             self.h2.initiate_connection()
             self.h2.increment_flow_control_window(1 << 26)  # of the connection: only streams are held back
             self.flush()

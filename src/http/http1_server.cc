@@ -71,8 +71,9 @@ void Http1ServerConnection::on_timer() {
     case Wait::kBody: {
       const uint64_t wanted = uint64_t{settings_.min_body_rate} * settings_.body_rate_window_ms / 1000;
       if (input_ != Input::kBody && input_ != Input::kTrailers) return;
-      if (!paused_ && body_received_ < wanted) return fail(StreamError::kTimeout, "request body too slow");
+      if (!was_paused_ && body_received_ < wanted) return fail(StreamError::kTimeout, "request body too slow");
       body_received_ = 0;
+      was_paused_ = paused_;
       return expect(Wait::kBody, settings_.body_rate_window_ms);
     }
     case Wait::kLinger:
@@ -263,6 +264,7 @@ bool Http1ServerConnection::parse_head() {
   wait_ = Wait::kNone;
   if (!end && settings_.min_body_rate) {
     body_received_ = 0;
+    was_paused_ = false;
     expect(Wait::kBody, settings_.body_rate_window_ms);
   }
   handler_ = callbacks_.on_request(*this, head_, end);
@@ -517,7 +519,7 @@ void Http1ServerConnection::send_trailers(const HeaderMap& trailers) {
   loop_.defer_flush(*this);
 }
 
-void Http1ServerConnection::pause() { paused_ = true; }
+void Http1ServerConnection::pause() { paused_ = was_paused_ = true; }
 
 void Http1ServerConnection::resume() {
   if (!paused_) return;

@@ -87,7 +87,10 @@ class Http1ServerConnection final : public ServerConnection,
   void consume_body();
   void deliver(Slice data, bool end);
   void begin_next_request();
-  void finish_request() { input_ = Input::kDone; }
+  void finish_request() {
+    input_ = Input::kDone;
+    if (wait_ == Wait::kBody) wait_ = Wait::kNone;
+  }
   void on_peer_end();
   void refuse(int status, std::string_view why);
   void flush();
@@ -129,6 +132,7 @@ class Http1ServerConnection final : public ServerConnection,
   Wait wait_ = Wait::kNone;
   bool keep_alive_ = true;
   bool paused_ = false;
+  bool was_paused_ = false;       // in the current body-rate window
   bool head_sent_ = false;
   bool response_done_ = false;
   bool chunked_out_ = false;

@@ -183,7 +183,8 @@ bool Http2ClientConnection::allows_extended_connect() const {
 }
 
 void Http2ClientConnection::on_peer_settings() {
-  if (observer_ && can_open()) observer_->on_available(*this);
+  // Also when it has no room: whoever waits may need another connection.
+  if (observer_ && is_open() && !draining_told_) observer_->on_available(*this);
 }
 
 void Http2ClientConnection::announce_draining() {

@@ -163,7 +163,7 @@ class ClientConnection {
  public:
   class Observer {
    public:
-    // A stream has ended and the connection can take another.
+    // A stream has ended and the connection can take another; or the server has said how many it takes, see can_open().
     virtual void on_available(ClientConnection& connection) = 0;
     // The connection takes no new streams any more (GOAWAY, Connection: close, error). Streams under way go on.
     virtual void on_draining(ClientConnection& connection) = 0;

@@ -20,6 +20,8 @@ constexpr int kMaxVectors = 64;
 
 }  // namespace
 
+Stream::Stream() = default;
+
 Stream::Stream(int fd) : fd_(fd), readable_(true), writable_(true) {}
 
 Stream::Stream(Stream&& other) noexcept { *this = std::move(other); }

@@ -19,7 +19,7 @@ class TlsSession;
 
 class Stream {
  public:
-  Stream() = default;
+  Stream();
   explicit Stream(int fd);
   Stream(Stream&& other) noexcept;
   Stream& operator=(Stream&& other) noexcept;

@@ -71,6 +71,7 @@ Status Gateway::start(const std::vector<int>& inherited) {
       int fd;
       if (next < inherited.size()) {
         fd = inherited[next];
+        ::fcntl(fd, F_SETFD, FD_CLOEXEC);
       } else if (shared >= 0) {
         fd = ::fcntl(shared, F_DUPFD_CLOEXEC, 3);
       } else {

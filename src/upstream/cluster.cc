@@ -104,6 +104,17 @@ EndpointState* ClusterState::choose(bool has_hash, uint64_t hash, std::span<Endp
   return chosen;
 }
 
+net::Address ClusterState::other_family(const EndpointState& endpoint) const {
+  if (endpoint.config.hostname.empty()) return {};
+  for (const auto& other : endpoints_) {
+    if (other->config.hostname == endpoint.config.hostname && other->usable() &&
+        other->config.address.family() != endpoint.config.address.family()) {
+      return other->config.address;
+    }
+  }
+  return {};
+}
+
 void ClusterState::begin_request(EndpointState& endpoint) {
   ++counters.requests;
   ++endpoint.active_requests;

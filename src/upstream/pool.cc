@@ -102,6 +102,7 @@ bool Pool::connect(const StreamNeeds& needs) {
   if (cluster_.counters.connections >= config.circuit_breaker.max_connections) return false;
   Connector::Options options;
   options.address = endpoint_.config.address;
+  options.fallback = cluster_.other_family(endpoint_);
   options.timeout_ms = static_cast<uint64_t>(config.connect_timeout.count());
   options.tls = config.tls;
   if (config.tls) {
