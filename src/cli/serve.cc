@@ -101,6 +101,9 @@ Status fill_listeners(const ServeFlags& flags, proxy::Options* options) {
   };
   std::istringstream stream(flags.bind);
   for (std::string bind; std::getline(stream, bind, ',');) {
+    if (const auto address = net::Address::parse(bind, 0); !address.ok()) {
+      return Error{"--bind: " + address.error().message};
+    }
     if (flags.http_port) {
       if (Status added = add(bind, static_cast<uint16_t>(flags.http_port), false); !added.ok()) return added;
     }

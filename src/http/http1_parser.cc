@@ -518,7 +518,7 @@ std::string_view parse_trailers(char* data, size_t size, uint32_t max_fields, He
 namespace {
 
 char* put(char* p, std::string_view text) {
-  std::memcpy(p, text.data(), text.size());
+  if (!text.empty()) std::memcpy(p, text.data(), text.size());
   return p + text.size();
 }
 

@@ -471,7 +471,7 @@ Decoded decode(std::string_view text, const std::vector<size_t>& ends) {
           break;
       }
       at += consumed;
-      if (HasFailure()) return out;
+      if (testing::Test::HasFailure()) return out;
     }
     if (out.failed) return out;
     if (out.ended) out.rest.append(piece.begin() + static_cast<ptrdiff_t>(at), piece.end());

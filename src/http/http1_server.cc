@@ -166,6 +166,8 @@ void Http1ServerConnection::on_peer_end() {
   if (stream_.broken() && busy()) return fail(StreamError::kConnectionClosed, "connection reset by the client");
   switch (input_) {
     case Input::kHead:
+      // The last response may still be on its way out.
+      if (out_.bytes() || stream_.has_pending_output()) return begin_linger();
       return shut();
     case Input::kBody:
     case Input::kTrailers:
@@ -177,8 +179,8 @@ void Http1ServerConnection::on_peer_end() {
       if (busy()) handler_->on_data(Slice(), true);
       return;
     case Input::kDone:
-      // Perhaps only half-closed: the response may still be wanted, but not for long.
-      keep_alive_ = false;
+      // Perhaps only half-closed: the response, and those of requests that are pipelined, may still be wanted, but not for
+      // long. Reading on tells the end again.
       if (busy() && !tunnel_ && wait_ != Wait::kHalfClosed) expect(Wait::kHalfClosed, settings_.half_close_grace_ms);
       return;
     case Input::kDiscard:
@@ -206,7 +208,9 @@ bool Http1ServerConnection::parse_head() {
     }
   }
   // One empty line before a request is ignored (RFC 9112 §2.2).
-  if (scanner_.length() == 0 && in_.size() >= 2 && in_.data()[0] == '\r' && in_.data()[1] == '\n' && !head_sent_) {
+  const bool at_start = scanner_.length() == 0 && !head_sent_ && in_.data()[0] == '\r';
+  if (at_start && in_.size() == 1) return false;
+  if (at_start && in_.data()[1] == '\n') {
     if (discarded_ >= 2) {
       refuse(400, "empty lines before the request");
       return true;
@@ -280,7 +284,7 @@ void Http1ServerConnection::deliver(Slice data, bool end) {
   }
   // The rest of a request that has been answered.
   discarded_ += data.size();
-  if (discarded_ > settings_.max_discard_bytes) return shut();
+  if (discarded_ > settings_.max_discard_bytes) return begin_linger();
   if (end) begin_next_request();
 }
 
@@ -357,6 +361,8 @@ void Http1ServerConnection::consume_body() {
 // Answers a request that can't be accepted, and closes.
 void Http1ServerConnection::refuse(int status, std::string_view why) {
   keep_alive_ = false;
+  // Inside the rest of a request that has been answered there is nothing more to say.
+  if (!busy() && input_ != Input::kHead) return begin_linger();
   if (busy()) {
     StreamHandler* handler = std::exchange(handler_, nullptr);
     handler->on_reset(status == 408 ? StreamError::kTimeout : StreamError::kProtocol, why);
@@ -542,6 +548,8 @@ void Http1ServerConnection::flush() {
   }
   if (out_.bytes() || stream_.has_pending_output()) {
     if (wait_ == Wait::kNone || wait_ == Wait::kIdle) expect(Wait::kWrite, settings_.write_timeout_ms);
+  } else if (wait_ == Wait::kNone && input_ == Input::kHead && !busy()) {
+    expect(Wait::kIdle, settings_.idle_timeout_ms);
   }
   if (handler_ && was_above_low_ && (response_done_ ? out_.empty() : out_.bytes() <= kBufferLow)) {
     was_above_low_ = false;
