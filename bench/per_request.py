@@ -179,7 +179,7 @@ def check_secure(bench, peers, alpn):
     for peer in peers.values():
         command = ["openssl", "s_client", "-connect", f"127.0.0.1:{peer.port}", "-servername", p.HOST, "-alpn", alpn, "-brief"]
         done = subprocess.run(command, input=b"", capture_output=True, env={**bench.environment, **bench.tls["client"]}, timeout=20)
-        text = (done.stdout + done.stderr).decode()
+        text = (done.stdout + done.stderr).decode(errors="replace")
         if "TLSv1.3" not in text or "TLS_AES_128_GCM_SHA256" not in text:
             raise Failure(f"{peer.name}: not the TLS that was asked for: {text}")
 

@@ -20,6 +20,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 
 import change
 import over_time
@@ -98,9 +99,11 @@ def main():
             bench.set_priority(options.nice if name in ON_THE_CLOCK else 0)
             try:
                 rows += SCENARIOS[name](bench)
-            except Failure as failure:
+            except Exception as failure:  # the other scenarios' figures are not to be lost
                 failed.append(f"{name}: {failure}")
                 print(f"  FAILED: {failure}", file=sys.stderr)
+                if not isinstance(failure, Failure):
+                    traceback.print_exc()
             print(f"  {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     finally:
         bench.process.stop()

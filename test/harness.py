@@ -44,10 +44,11 @@ class Gateway:
         self.admin_port = free_port()
         self.log_path = self.directory.parent / "access.log"
         self.error_path = self.directory.parent / "stderr.log"
-        self.flags = [
-            "serve", "--config", str(self.directory), "--bind", "127.0.0.1", "--http-port", str(self.http_port),
-            "--https-port", str(self.https_port), "--admin-port", str(self.admin_port), "--workers", str(workers),
-            "--access-log", str(self.log_path), *flags]
+        defaults = {
+            "--config": self.directory, "--bind": "127.0.0.1", "--http-port": self.http_port, "--https-port": self.https_port,
+            "--admin-port": self.admin_port, "--workers": workers, "--access-log": self.log_path}
+        self.flags = ["serve", *(str(word) for flag, value in defaults.items() if flag not in flags
+                                 for word in (flag, value)), *flags]
         self.process = None
 
     def write(self, name, text):
@@ -57,9 +58,9 @@ class Gateway:
         temporary.write_text(text)
         temporary.rename(path)
 
-    def start(self):
+    def start(self, **options):
         self.process = subprocess.Popen([str(BINARY), *self.flags], stderr=open(self.error_path, "ab"),
-                                        stdout=subprocess.DEVNULL)
+                                        stdout=subprocess.DEVNULL, **options)
         wait_until(self.ready, 20, "readiness")
         return self
 

@@ -133,6 +133,7 @@ def caller(start_gateway, backend, authority, certificate, transport):
     gateway = start_gateway(manifests(backend.port, "bridge", certificate))
     with Caller(gateway, authority if transport == "tls" else None) as caller:
         caller.gateway = gateway
+        grpc.channel_ready_future(caller.channel).result(10)
         yield caller
 
 

@@ -38,6 +38,15 @@ def test_pipelined_requests_are_answered_in_order(proxy):
         assert [client.response().body for _ in range(50)] == [f"/{i}".encode() for i in range(50)]
 
 
+def test_pipelined_requests_before_a_half_close_are_answered(proxy):
+    gateway, _ = proxy(lambda r, c: time.sleep(0.02) or simple_response(r.path.encode()))
+    with gateway.connect() as client:
+        client.send(b"".join(f"GET /{i} HTTP/1.1\r\nHost: test.com\r\n\r\n".encode() for i in range(5)))
+        client.socket.shutdown(socket.SHUT_WR)
+        assert [client.response().body for _ in range(5)] == [f"/{i}".encode() for i in range(5)]
+        assert client.closed()
+
+
 def test_pipelined_posts(proxy):
     gateway, backend = proxy()
     with gateway.connect() as client:

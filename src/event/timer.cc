@@ -94,15 +94,7 @@ int TimerWheel::next_occupied(int level, int from) const {
 
 bool TimerWheel::step_towards(uint64_t target) {
   while (now_ < target) {
-    const int digit = static_cast<int>(now_) & (kSlots - 1);
-    const int slot = next_occupied(0, digit + 1);
-    uint64_t next = slot >= 0 ? (now_ - digit + slot) : (now_ - digit + kSlots);
-    if (slot < 0) {
-      // Nothing left in this turn of level 0: skip whole turns that hold nothing in the levels above either.
-      bool empty_above = true;
-      for (int level = 1; level < kLevels && empty_above; ++level) empty_above = next_occupied(level, 0) < 0;
-      if (empty_above) next = target;
-    }
+    const uint64_t next = next_event();
     if (next > target) {
       now_ = target;
       return false;
@@ -119,36 +111,24 @@ bool TimerWheel::step_towards(uint64_t target) {
   return false;
 }
 
-int64_t TimerWheel::next_timeout(uint64_t now_ms) const {
-  const int digit = static_cast<int>(now_) & (kSlots - 1);
-  int64_t next = -1;
-  if (const int slot = next_occupied(0, digit + 1); slot >= 0) {
-    next = static_cast<int64_t>(now_ - digit + slot);
-  } else {
-    // Timers of level 0 that stand before the digit, and those of higher levels, need the next cascade at the earliest.
-    for (int level = 0; level < kLevels; ++level) {
-      if (next_occupied(level, 0) >= 0) next = static_cast<int64_t>(now_ - digit + kSlots);
+uint64_t TimerWheel::next_event() const {
+  for (int level = 0; level < kLevels; ++level) {
+    const int digit = static_cast<int>(now_ >> (level * kSlotBits)) & (kSlots - 1);
+    const uint64_t turn = uint64_t{1} << ((level + 1) * kSlotBits);
+    // Slots behind the digit begin within this turn, before any slot of the levels above.
+    if (const int slot = next_occupied(level, digit + 1); slot >= 0) {
+      return now_ / turn * turn + (static_cast<uint64_t>(slot) << (level * kSlotBits));
     }
-    if (next < 0) return -1;
-    // Find the real slot of the lowest occupied level above 0, if the next turn of level 0 is certainly empty.
-    if (next_occupied(0, 0) < 0) {
-      for (int level = 1; level < kLevels; ++level) {
-        const int level_digit = static_cast<int>(now_ >> (level * kSlotBits)) & (kSlots - 1);
-        const int found = next_occupied(level, level_digit + 1);
-        if (found >= 0) {
-          const uint64_t base = (now_ >> ((level + 1) * kSlotBits)) << ((level + 1) * kSlotBits);
-          next = static_cast<int64_t>(base + (static_cast<uint64_t>(found) << (level * kSlotBits)));
-          break;
-        }
-        if (next_occupied(level, 0) >= 0) {
-          const uint64_t turn = uint64_t{1} << ((level + 1) * kSlotBits);
-          next = static_cast<int64_t>((now_ / turn + 1) * turn);
-          break;
-        }
-      }
-    }
+    // Up to the digit: they begin in the next turn (the top level wraps around).
+    if (next_occupied(level, 0) >= 0) return (now_ / turn + 1) * turn;
   }
-  return next <= static_cast<int64_t>(now_ms) ? 0 : next - static_cast<int64_t>(now_ms);
+  return UINT64_MAX;
+}
+
+int64_t TimerWheel::next_timeout(uint64_t now_ms) const {
+  const uint64_t next = next_event();
+  if (next == UINT64_MAX) return -1;
+  return next <= now_ms ? 0 : static_cast<int64_t>(next - now_ms);
 }
 
 }  // namespace sluice::event

@@ -63,7 +63,8 @@ class TimerWheel {
   void arm(Timer& timer, uint64_t deadline_ms);
 
   // Fires all timers whose deadline is at or before `now_ms`, in order of their deadlines. `after_each` runs after every
-  // callback. Timers armed by a callback for a passed deadline fire at the next advance.
+  // callback. A timer that a callback arms for a deadline up to `now_ms` may fire in the same advance, once per
+  // millisecond at most.
   template <typename After>
   void advance(uint64_t now_ms, After after_each) {
     while (step_towards(now_ms)) {
@@ -87,6 +88,8 @@ class TimerWheel {
   static bool is_empty(const TimerLink& head) { return head.next == &head; }
   void place(Timer& timer);
   void cascade(int level);
+  // When the next occupied slot of any level begins; UINT64_MAX if there is none. No deadline is earlier.
+  uint64_t next_event() const;
   // Moves the clock to the next occupied slot, at most to `target`, and moves what is due there to due_. False when the
   // clock has arrived and nothing is due.
   bool step_towards(uint64_t target);

@@ -157,8 +157,7 @@ TEST(TimerWheel, AgreesWithASortedModel) {
           }
           break;
         default:
-          // A jump over days is walked through in turns of level 0: seldom, or the test takes long.
-          model.advance(model.now() + (random.below(30) == 0 ? random_delay(random) : random.below(2'000'000)));
+          model.advance(model.now() + random_delay(random));
       }
       model.check_timeout();
       if (HasFatalFailure()) return;
@@ -171,7 +170,6 @@ TEST(TimerWheel, FiresExactlyAtTheDeadline) {
                                16'777'215ull, 16'777'216ull, 16'777'217ull, 86'400'000ull, 3'000'000'000ull}) {
     for (const uint64_t start : {0ull, 1ull, 200ull, 255ull, 65'500ull, 4'294'967'290ull}) {
       SCOPED_TRACE(std::to_string(start) + " + " + std::to_string(delay));
-      if (delay > 100'000'000 && start != 200) continue;
       Model model(start, 1);
       model.arm(0, start + delay);
       model.check_timeout();

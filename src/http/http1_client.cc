@@ -11,6 +11,7 @@ namespace sluice::http {
 namespace {
 
 constexpr size_t kReadBudget = 512 * 1024;
+constexpr uint32_t kMaxInformational = 64;  // heads before the final one; each stays in the exchange's arena
 
 }  // namespace
 
@@ -34,6 +35,7 @@ ClientStream* Http1ClientConnection::open(ClientHandler& handler) {
   keep_alive_ = true;
   request_done_ = chunked_out_ = paused_ = was_above_low_ = received_any_ = unprocessed_ = false;
   bytes_before_request_ = bytes_written_;
+  informational_ = 0;
   return this;
 }
 
@@ -158,8 +160,12 @@ bool Http1ClientConnection::parse_head() {
     fail(StreamError::kProtocol, "bare line feed in the response head");
     return true;
   }
-  if (scanned == HeadScanner::Result::kNeedMore) return false;
   const size_t length = scanner_.length();
+  if (length > settings_.max_head_bytes) {
+    fail(StreamError::kProtocol, "response head too large");
+    return true;
+  }
+  if (scanned == HeadScanner::Result::kNeedMore) return false;
 
   Arena& arena = handler_->arena();
   auto* head = arena.create<ResponseHead>();
@@ -176,6 +182,10 @@ bool Http1ClientConnection::parse_head() {
   scanner_.reset();
 
   if (head->status < 200 && head->status != 101) {
+    if (++informational_ > kMaxInformational) {
+      fail(StreamError::kProtocol, "too many informational responses");
+      return true;
+    }
     handler_->on_informational(*head);
     return true;
   }
@@ -201,8 +211,9 @@ void Http1ClientConnection::consume_body() {
     if (scanned == HeadScanner::Result::kBareLineFeed) {
       return fail(StreamError::kProtocol, "bare line feed in the trailer section");
     }
-    if (scanned == HeadScanner::Result::kNeedMore) return;
     const size_t length = scanner_.length();
+    if (length > settings_.max_head_bytes) return fail(StreamError::kProtocol, "trailer section too large");
+    if (scanned == HeadScanner::Result::kNeedMore) return;
     if (length == 2) {
       in_.consume(2);
       return deliver(Slice(), true);

@@ -84,6 +84,7 @@ class Http1ClientConnection final : public ClientConnection,
   uint64_t bytes_written_ = 0;           // on this connection
   uint64_t bytes_before_request_ = 0;
   uint64_t streams_ = 0;
+  uint32_t informational_ = 0;           // 1xx heads before the current response
 
   Input input_ = Input::kIdle;
   Framing::Body body_ = Framing::Body::kNone;

@@ -184,7 +184,8 @@ void Http1ServerConnection::on_peer_end() {
       if (busy() && !tunnel_ && wait_ != Wait::kHalfClosed) expect(Wait::kHalfClosed, settings_.half_close_grace_ms);
       return;
     case Input::kDiscard:
-      return shut();
+      if (!out_.bytes() && !stream_.has_pending_output()) shut();
+      return;
     case Input::kClosed:
       return;
   }
@@ -396,7 +397,7 @@ void Http1ServerConnection::begin_linger() {
   in_.clear();
   paused_ = false;
   fin_after_flush_ = true;
-  expect(Wait::kLinger, settings_.linger_timeout_ms);
+  wait_ = Wait::kNone;  // flush() sees to the time
   loop_.defer_flush(*this);
 }
 
@@ -560,6 +561,7 @@ void Http1ServerConnection::flush() {
     fin_after_flush_ = false;
     stream_.shutdown_write();
     if (stream_.peer_closed() && !busy()) return shut();
+    if (input_ == Input::kDiscard) expect(Wait::kLinger, settings_.linger_timeout_ms);
   }
   process_input();
 }
@@ -586,7 +588,7 @@ void Http1ServerConnection::end_exchange() {
     if (out_.empty()) return shut();
     return begin_linger();
   }
-  if (!keep_alive_ || draining_ || owner_.draining() || !response_done_) {
+  if (!keep_alive_ || !response_done_) {
     if (input_ == Input::kDone && out_.empty() && in_.size() == 0 && !stream_.readable()) {
       // Nothing unread that would turn our close into a RST.
       return shut();
@@ -602,6 +604,8 @@ void Http1ServerConnection::end_exchange() {
   paused_ = false;
   if (input_ == Input::kDone) {
     begin_next_request();
+    // The response promised a connection that goes on: see drain().
+    if ((draining_ || owner_.draining()) && wait_ == Wait::kIdle) expect(Wait::kIdle, settings_.drain_grace_ms);
     if (in_.size() > 0 || stream_.readable()) loop_.run_soon(*this);
     return;
   }
@@ -619,7 +623,7 @@ void Http1ServerConnection::compact() {
 void Http1ServerConnection::drain() {
   draining_ = true;
   if (busy() || closed_) return;
-  if (input_ == Input::kHead && in_.size() == 0) shut();
+  if (input_ == Input::kHead && in_.size() == 0) expect(Wait::kIdle, settings_.drain_grace_ms);
 }
 
 void Http1ServerConnection::close_now() {
@@ -629,9 +633,9 @@ void Http1ServerConnection::close_now() {
 
 void Http1ServerConnection::fail(StreamError error, std::string_view detail) {
   if (closed_) return;
+  if (error == StreamError::kTimeout && !head_sent_) return refuse(408, detail);
   if (StreamHandler* handler = std::exchange(handler_, nullptr)) handler->on_reset(error, detail);
   if (closed_) return;
-  if (error == StreamError::kTimeout && !head_sent_) return refuse(408, detail);
   if (head_sent_ && !response_done_) stream_.abort();
   shut();
 }

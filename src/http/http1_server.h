@@ -23,6 +23,8 @@ struct Http1Settings {
   uint64_t write_timeout_ms = 60'000;       // output that does not move at all
   uint64_t linger_timeout_ms = 5'000;       // reading on after the last response, so that the client gets it
   uint64_t half_close_grace_ms = 5'000;     // how long an exchange goes on after the client ended its direction
+  uint64_t drain_grace_ms = 1'000;          // drain(): how long an idle connection may still bring a request, which is
+                                            // then its last; closing at once would cross with the client's next request
   uint32_t min_body_rate = 64;              // bytes per second of a request body, averaged over body_rate_window_ms; 0: off
   uint64_t body_rate_window_ms = 30'000;
   size_t max_discard_bytes = 256 * 1024;    // rest of an unwanted request body that is read to keep the connection

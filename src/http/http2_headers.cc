@@ -217,9 +217,11 @@ void Http2FieldList::add_fields(const HeaderMap& headers, bool tunnel) {
       default:
         break;
     }
-    const uint8_t flags =
-        field.id == HeaderId::kOther ? NGHTTP2_NV_FLAG_NONE : NGHTTP2_NV_FLAG_NO_COPY_NAME;
-    list_->push_back(make_nv(field.name(), field.value(), flags));
+    // A known name is taken from the static table, where it need not be copied; the field's own
+    // bytes may be gone when nghttp2 packs the block.
+    const bool known = field.id != HeaderId::kOther;
+    list_->push_back(make_nv(known ? header_name(field.id) : field.name(), field.value(),
+                             known ? NGHTTP2_NV_FLAG_NO_COPY_NAME : NGHTTP2_NV_FLAG_NONE));
   }
 }
 

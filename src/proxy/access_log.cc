@@ -4,6 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
@@ -386,10 +387,13 @@ uint64_t AccessLog::Producer::flush() {
     }
   }
   if (was_empty) log_.wake_.notify_one();
-  if (buffer_.size() <= kMaxBuffered / 4) return 0;
-  // The sink can't keep up: the newest lines go, and are counted.
-  buffer_.clear();
-  return std::exchange(lines_, 0);
+  uint64_t lost = log_.unwritten_.load(std::memory_order_relaxed) ? log_.unwritten_.exchange(0) : 0;
+  if (buffer_.size() > kMaxBuffered / 4) {
+    // The sink can't keep up: the newest lines go, and are counted.
+    buffer_.clear();
+    lost += std::exchange(lines_, 0);
+  }
+  return lost;
 }
 
 void AccessLog::run() {
@@ -432,7 +436,10 @@ void AccessLog::write_all(std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return;
+    if (n <= 0) {
+      unwritten_ += static_cast<uint64_t>(std::count(bytes.begin(), bytes.end(), '\n'));
+      return;
+    }
     bytes.remove_prefix(static_cast<size_t>(n));
   }
 }

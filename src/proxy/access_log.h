@@ -103,7 +103,8 @@ class AccessLog {
       ++lines_;
     }
     bool empty() const { return buffer_.empty(); }
-    // Hands the buffer over, unless the writer is too far behind. Returns the number of lines dropped.
+    // Hands the buffer over, unless the writer is too far behind. Returns the number of lines dropped: now, and by
+    // failed writes since the last call.
     uint64_t flush();
 
    private:
@@ -117,6 +118,7 @@ class AccessLog {
   void run();
   void write_all(std::string_view bytes);
 
+  std::atomic<uint64_t> unwritten_{0};  // lines lost by failed writes, not yet reported
   int fd_;
   std::string path_;  // empty: standard output
   AccessLogFormat format_;

@@ -91,8 +91,8 @@ class Worker final : public http::ServerCallbacks,
   const uint32_t index_;
   event::Loop loop_;
   Random random_;
+  SnapshotRef::Release release_;  // outlives snapshot_, which calls it
   SnapshotRef snapshot_;
-  SnapshotRef::Release release_;
   upstream::ClusterManager clusters_;
   WorkerStats stats_;
   std::unique_ptr<AccessLog::Producer> access_log_;

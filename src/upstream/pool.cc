@@ -16,15 +16,17 @@ const http::Http2Settings kHttp2Settings = http::Http2Settings::for_client();
 }  // namespace
 
 Pool::Pool(event::Loop& loop, ClusterState& cluster, EndpointState& endpoint)
-    : loop_(loop), cluster_(cluster), endpoint_(endpoint) {
+    : loop_(loop),
+      cluster_(cluster),
+      endpoint_(endpoint),
+      http2_(cluster.config().protocol == config::UpstreamProtocol::kHttp2) {
   if (cluster.config().tls) sessions_ = std::make_shared<net::TlsSessionCache>();
 }
 
 Pool::~Pool() {
+  drain();
   for (Connector* connector : connectors_) connector->cancel();
 }
-
-bool Pool::is_http2() const { return cluster_.config().protocol == config::UpstreamProtocol::kHttp2; }
 
 bool Pool::over_request_limit(const http::ClientConnection& connection) const {
   const uint32_t limit = cluster_.config().max_requests_per_connection;
@@ -80,7 +82,7 @@ Pool::Multiplexed* Pool::find_multiplexed(const http::ClientConnection& connecti
 }
 
 void Pool::connect_for_waiters() {
-  if (!first_waiter_ || draining_) return;
+  if (!first_waiter_) return;
   if (!first_waiter_->needs_.proxy_header.empty()) {
     for (StreamWaiter* waiter = first_waiter_; waiter; waiter = waiter->next_) {
       if (!waiter->has_connector_ && !(waiter->has_connector_ = connect(waiter->needs_))) return;
@@ -96,10 +98,11 @@ void Pool::connect_for_waiters() {
   while (coming < waiters_ && connect(first_waiter_->needs_)) coming += each;
 }
 
-// False: the cluster has all the connections it may have; waiters wait for one to come free.
+// False: the cluster has all the connections it may have; waiters wait for one to come free. The first connection of an
+// endpoint is always made: those of other endpoints would never serve its waiters.
 bool Pool::connect(const StreamNeeds& needs) {
   const config::Cluster& config = cluster_.config();
-  if (cluster_.counters.connections >= config.circuit_breaker.max_connections) return false;
+  if (cluster_.counters.connections >= config.circuit_breaker.max_connections && connections_ > 0) return false;
   Connector::Options options;
   options.address = endpoint_.config.address;
   options.fallback = cluster_.other_family(endpoint_);
@@ -197,15 +200,18 @@ void Pool::on_connect_failed(Connector& connector, http::StreamError error, std:
   if (!connector.proxy_header().empty()) {
     StreamWaiter* waiter = first_waiter_;
     while (waiter && waiter->needs_.proxy_header != connector.proxy_header()) waiter = waiter->next_;
-    if (!waiter) return;
-    cancel(*waiter);
-    return waiter->on_stream_failed(error, detail);
+    if (waiter) {
+      cancel(*waiter);
+      waiter->on_stream_failed(error, detail);
+    }
+    return connect_for_waiters();
   }
   // Those who waited for this connection: one request, or with HTTP/2 everybody.
   const uint32_t affected = is_http2() && connectors_.empty() ? waiters_ : std::min(waiters_, 1u);
   for (uint32_t i = 0; i < affected; ++i) {
     if (StreamWaiter* waiter = pop_waiter()) waiter->on_stream_failed(error, detail);
   }
+  connect_for_waiters();
 }
 
 void Pool::serve_waiters(http::ClientConnection& connection) {
@@ -219,7 +225,7 @@ void Pool::serve_waiters(http::ClientConnection& connection) {
 
 // An HTTP/1 connection is free, or an HTTP/2 connection has room.
 void Pool::on_available(http::ClientConnection& connection) {
-  if (draining_ || over_request_limit(connection)) return connection.drain();
+  if (over_request_limit(connection) || (draining_ && !first_waiter_)) return connection.drain();
   if (Multiplexed* item = find_multiplexed(connection)) {
     if (item->connection->ready()) peer_stream_limit_ = item->connection->stream_limit();
     item->idle_since_ms = loop_.now_ms();
@@ -228,6 +234,7 @@ void Pool::on_available(http::ClientConnection& connection) {
     return arm_idle_timer();
   }
   serve_waiters(connection);
+  if (draining_) return connection.drain();
   if (!connection.can_open()) return;
   idle_.push_back({static_cast<http::Http1ClientConnection*>(&connection), loop_.now_ms()});
   arm_idle_timer();

@@ -60,7 +60,7 @@ class Pool final : public Connector::Owner, public http::ClientConnection::Obser
   // Forgets a waiter that has not been told yet.
   void cancel(StreamWaiter& waiter);
 
-  // Closes idle connections and lets none be reused; the pool dies with its cluster state.
+  // Closes idle connections and lets none be reused. Who waits already is still served.
   void drain();
   bool idle() const { return connections_ == 0 && connectors_.empty() && !first_waiter_; }
   uint32_t connections() const { return connections_; }
@@ -94,11 +94,12 @@ class Pool final : public Connector::Owner, public http::ClientConnection::Obser
   void forget_connector(Connector& connector);
   bool over_request_limit(const http::ClientConnection& connection) const;
   void arm_idle_timer();
-  bool is_http2() const;
+  bool is_http2() const { return http2_; }
 
   event::Loop& loop_;
   ClusterState& cluster_;
   EndpointState& endpoint_;
+  const bool http2_;  // when the protocol of the cluster changes, its endpoints get new pools
   std::vector<IdleConnection> idle_;                   // HTTP/1, oldest first
   std::vector<Multiplexed> multiplexed_;               // HTTP/2
   size_t peer_stream_limit_ = SIZE_MAX;                // HTTP/2: as the endpoint said last
