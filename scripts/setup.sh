@@ -11,7 +11,7 @@ set -eu
 build_packages="clang-19 lld-19 llvm-19 libclang-rt-19-dev ninja-build cmake pkg-config ccache git curl ca-certificates python3
   libnghttp2-dev libyaml-dev libre2-dev libabsl-dev libc-ares-dev libcli11-dev nlohmann-json3-dev libjemalloc-dev
   libzstd-dev libbrotli-dev zlib1g-dev libgtest-dev"
-test_packages="zstd nginx-core haproxy nghttp2-client wrk slowhttptest python3-venv"
+test_packages="zstd nginx-core haproxy nghttp2-client wrk slowhttptest openssl python3-venv"
 
 # cargo fetches and verifies the pinned sources (nothing in Rust is compiled). Debian's package "cargo" is too old for
 # today's registry; "cargo-web" is the recent one that Debian keeps for its browsers. A cargo from elsewhere will do.
@@ -74,6 +74,22 @@ install_envoy() {
   cp "$root/bench/requirements.txt" "$venv/requirements.txt"
 }
 
+# The conformance suite for HTTP/2: 145 cases, and one more in strict mode. Later releases are not served by the Go module
+# proxy under a module path that fits them.
+h2spec_version=v2.2.1+incompatible
+install_h2spec() {
+  tools=$(cd "$(dirname "$0")/.." && pwd)/build/tools
+  [ "$(cat "$tools/h2spec.version" 2>/dev/null)" = $h2spec_version ] && [ -x "$tools/h2spec" ] && return 0
+  echo "setup: building h2spec $h2spec_version"
+  mkdir -p "$tools"
+  # Outside of any module, and for this machine whatever the environment says.
+  (cd / && GOFLAGS= GOBIN=$tools go install "github.com/summerwind/h2spec/cmd/h2spec@$h2spec_version" >/dev/null 2>&1) || {
+    echo "setup: cannot build h2spec $h2spec_version; try: go install github.com/summerwind/h2spec/cmd/h2spec@$h2spec_version" >&2
+    return 1
+  }
+  echo $h2spec_version >"$tools/h2spec.version"
+}
+
 newly_installed=
 case "${1:-}" in
   build)
@@ -85,6 +101,7 @@ case "${1:-}" in
     install_packages $build_packages $test_packages
     stop_new_services
     require_go
+    install_h2spec
     ;;
   bench)
     # shellcheck disable=SC2086

@@ -409,6 +409,17 @@ def test_slow_upstream_stops_the_client(h2_proxy, h2_client, upstream):
             assert response.status == 200 and bytes(response.body).decode() == sha(body)
 
 
+def test_bursts_over_tls_are_read_to_the_end(h2_proxy, authority):
+    """A client that sends faster than is decrypted, then waits: nothing of it is left in the socket."""
+    gateway, _ = h2_proxy(lambda r, c: simple_response(r.body), workers=2)
+    with nothing_left(gateway):
+        for _ in range(60):
+            with H2Client(gateway.https_port, context=authority.client_context(["h2"])) as client:
+                streams = [client.request("POST", f"/{i}", body=b"y" * 20000) for i in range(30)]
+                for stream in streams:
+                    assert len(client.response(stream).body) == 20000
+
+
 def test_a_stalled_stream_does_not_stop_others(h2_proxy, h2_client):
     release = threading.Event()
 

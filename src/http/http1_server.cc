@@ -294,7 +294,13 @@ void Http1ServerConnection::begin_next_request() {
   scanner_.reset();
   discarded_ = 0;
   input_ = Input::kHead;
-  expect(Wait::kIdle, settings_.idle_timeout_ms);
+  expect_next_request();
+}
+
+void Http1ServerConnection::expect_next_request() {
+  // When draining, the response may have promised a connection that goes on: see drain().
+  const bool draining = draining_ || owner_.draining();
+  expect(Wait::kIdle, draining ? settings_.drain_grace_ms : settings_.idle_timeout_ms);
 }
 
 // Takes body bytes (or tunnel bytes, or bytes to discard) from the input.
@@ -460,6 +466,7 @@ void Http1ServerConnection::send_head(const ResponseHead& head, bool end) {
         keep_alive_ = false;  // the end of the body is the end of the connection
       }
     }
+    if (draining_ || owner_.draining()) keep_alive_ = false;
     // The rest of an unfinished request is read only if it is short.
     if (input_ != Input::kDone && end && discardable() > settings_.max_discard_bytes) keep_alive_ = false;
     if (head_.expect_continue && !continue_sent_ && input_ != Input::kDone) keep_alive_ = false;
@@ -550,7 +557,7 @@ void Http1ServerConnection::flush() {
   if (out_.bytes() || stream_.has_pending_output()) {
     if (wait_ == Wait::kNone || wait_ == Wait::kIdle) expect(Wait::kWrite, settings_.write_timeout_ms);
   } else if (wait_ == Wait::kNone && input_ == Input::kHead && !busy()) {
-    expect(Wait::kIdle, settings_.idle_timeout_ms);
+    expect_next_request();
   }
   if (handler_ && was_above_low_ && (response_done_ ? out_.empty() : out_.bytes() <= kBufferLow)) {
     was_above_low_ = false;
@@ -604,8 +611,6 @@ void Http1ServerConnection::end_exchange() {
   paused_ = false;
   if (input_ == Input::kDone) {
     begin_next_request();
-    // The response promised a connection that goes on: see drain().
-    if ((draining_ || owner_.draining()) && wait_ == Wait::kIdle) expect(Wait::kIdle, settings_.drain_grace_ms);
     if (in_.size() > 0 || stream_.readable()) loop_.run_soon(*this);
     return;
   }

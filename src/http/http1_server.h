@@ -89,6 +89,7 @@ class Http1ServerConnection final : public ServerConnection,
   void consume_body();
   void deliver(Slice data, bool end);
   void begin_next_request();
+  void expect_next_request();
   void finish_request() {
     input_ = Input::kDone;
     if (wait_ == Wait::kBody) wait_ = Wait::kNone;

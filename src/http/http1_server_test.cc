@@ -850,12 +850,24 @@ TEST(Http1Server, ResetAfterTheHeadCutsTheConnectionHard) {
 
 TEST(Http1Server, Drains) {
   Harness idle;
+  idle.settings.drain_grace_ms = 30;
   idle.start();
   idle.send(kGet);
   EXPECT_EQ(idle.take(), ok("/x"));
   idle.connection->drain();
-  turns(idle.loop);
+  idle.wait(15);
+  ASSERT_FALSE(idle.closed);  // the client's next request may be on its way
+  idle.wait(50);
   EXPECT_TRUE(idle.closed);
+
+  Harness last;
+  last.start();
+  last.send(kGet);
+  EXPECT_EQ(last.take(), ok("/x"));
+  last.connection->drain();
+  last.send(kGet);
+  EXPECT_EQ(last.take(), ok("/x", "connection: close\r\n"));
+  EXPECT_TRUE(last.eof);
 
   Harness busy;
   busy.on_request_hook = [](Exchange&, bool) {};

@@ -32,6 +32,7 @@ Stream& Stream::operator=(Stream&& other) noexcept {
   fd_ = std::exchange(other.fd_, -1);
   last_errno_ = other.last_errno_;
   readable_ = other.readable_;
+  new_input_ = other.new_input_;
   writable_ = other.writable_;
   peer_closed_ = other.peer_closed_;
   broken_ = other.broken_;
@@ -62,7 +63,7 @@ int Stream::release() { return std::exchange(fd_, -1); }
 void Stream::set_tls(std::unique_ptr<TlsSession> tls) { tls_ = std::move(tls); }
 
 void Stream::note(uint32_t events) {
-  if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) readable_ = true;
+  if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) readable_ = new_input_ = true;
   if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) writable_ = true;
   if (events & (EPOLLRDHUP | EPOLLHUP)) peer_closed_ = true;
   if (events & (EPOLLHUP | EPOLLERR)) broken_ = true;
@@ -70,9 +71,12 @@ void Stream::note(uint32_t events) {
 
 IoResult Stream::read(char* data, size_t size) {
   if (tls_) {
+    // What the session knows of the socket is from its last recv(). With nothing buffered it receives now; otherwise an
+    // edge that came in between must not be forgotten.
+    if (!tls_->has_buffered_input()) new_input_ = false;
     const IoResult result = tls_->read(data, size);
     if (result.status == IoStatus::kAgain) readable_ = false;
-    if (result.status == IoStatus::kOk && !tls_->has_buffered_input() && !tls_->socket_may_have_more() &&
+    if (result.status == IoStatus::kOk && !tls_->has_buffered_input() && !tls_->socket_may_have_more() && !new_input_ &&
         !peer_closed_) {
       readable_ = false;
     }

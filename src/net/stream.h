@@ -66,6 +66,7 @@ class Stream {
   int fd_ = -1;
   int last_errno_ = 0;
   bool readable_ = false;
+  bool new_input_ = false;  // TLS: an edge came while input of an earlier recv() was still to be decrypted
   bool writable_ = false;
   bool peer_closed_ = false;
   bool broken_ = false;

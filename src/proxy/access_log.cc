@@ -86,6 +86,23 @@ void append_time(const std::string& format, uint64_t us, std::string& out) {
   out.append(text, strftime(text, sizeof(text), expanded.c_str(), &parts));
 }
 
+// The length of the UTF-8 sequence of more than one byte at the start of `text`; 0 if there is no valid one (RFC 3629).
+size_t utf8_length(std::string_view text) {
+  const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
+  const auto continues = [&](size_t i) { return (byte(i) & 0xc0) == 0x80; };
+  const unsigned first = byte(0), second = byte(1);
+  if (first >= 0xc2 && first <= 0xdf) return continues(1) ? 2 : 0;
+  if (first >= 0xe0 && first <= 0xef) {
+    if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f)) return 0;
+    return continues(1) && continues(2) ? 3 : 0;
+  }
+  if (first >= 0xf0 && first <= 0xf4) {
+    if ((first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f)) return 0;
+    return continues(1) && continues(2) && continues(3) ? 4 : 0;
+  }
+  return 0;
+}
+
 }  // namespace
 
 Result<AccessLogFormat::Item> AccessLogFormat::parse_operator(std::string_view text) {
@@ -102,8 +119,9 @@ Result<AccessLogFormat::Item> AccessLogFormat::parse_operator(std::string_view t
     const std::string_view rest = text.substr(close + 1);
     if (!rest.empty()) {
       size_t length = 0;
-      if (rest.front() != ':' ||
-          std::from_chars(rest.data() + 1, rest.data() + rest.size(), length).ptr != rest.data() + rest.size()) {
+      const char* const end = rest.data() + rest.size();
+      const auto number = std::from_chars(rest.data() + 1, end, length);
+      if (rest.front() != ':' || number.ec != std::errc() || number.ptr != end) {
         return Error{"operator %" + std::string(text) + "%: a length is written as :N behind the parenthesis"};
       }
       item.max_length = length;
@@ -215,7 +233,15 @@ void AccessLogFormat::append_escaped(std::string_view value, size_t max_length, 
   size_t start = 0;
   for (size_t i = 0; i < value.size(); ++i) {
     const auto c = static_cast<unsigned char>(value[i]);
-    if (c >= 0x20 && c != 0x7f && !(json_ && (c == '"' || c == '\\'))) continue;
+    if (c >= 0x80 && json_) {
+      // JSON is UTF-8: other bytes are written as the Latin-1 characters they may have been.
+      if (const size_t length = utf8_length(value.substr(i))) {
+        i += length - 1;
+        continue;
+      }
+    } else if (c >= 0x20 && c != 0x7f && !(json_ && (c == '"' || c == '\\'))) {
+      continue;
+    }
     out.append(value, start, i - start);
     start = i + 1;
     if (json_ && (c == '"' || c == '\\')) {

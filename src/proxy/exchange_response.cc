@@ -371,7 +371,7 @@ std::unique_ptr<Exchange::TunnelRecord> Exchange::compact_texts() {
   result->storage = std::make_unique<char[]>(size);
   char* out = result->storage.get();
   for (std::string_view* text : texts) {
-    std::memcpy(out, text->data(), text->size());
+    if (!text->empty()) std::memcpy(out, text->data(), text->size());
     *text = {out, text->size()};
     out += text->size();
   }

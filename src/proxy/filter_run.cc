@@ -103,9 +103,12 @@ void FilterRun::run_trailers(filter::Context& context, Direction direction, uint
   for (; step < steps(direction); ++step) {
     Entry& entry = entries_[at(direction, step)];
     Side& side = entry.sides[d];
-    const Status status = direction == Direction::kRequest ? entry.filter->on_request_trailers(context, trailers)
-                                                           : entry.filter->on_response_trailers(context, trailers);
-    if (sink_.stopped(direction)) return;
+    Status status = Status::kContinue;
+    if (entry.wants_body[d]) {
+      status = direction == Direction::kRequest ? entry.filter->on_request_trailers(context, trailers)
+                                                : entry.filter->on_response_trailers(context, trailers);
+      if (sink_.stopped(direction)) return;
+    }
     if (status == Status::kPause && !side.paused) {
       side.paused = true;
       ++paused_[d];
