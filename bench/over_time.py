@@ -38,7 +38,8 @@ def cpu_per_event(bench, peer):
         raise Failure(f"{peer.name}: {errors}")
     events = int(last.split()[1])
     expected = STREAMS * EVENTS_PER_SECOND * bench.seconds
-    if not 0.9 * expected < events < 1.1 * expected:
+    # That none is missing the reader has seen; far fewer would mean that the backend or the reader was starved.
+    if not 0.7 * expected < events < 1.3 * expected:
         raise Failure(f"{peer.name}: {events} events came, {expected:.0f} were due")
     return used / events * 1e6
 

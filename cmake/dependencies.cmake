@@ -9,6 +9,5 @@ pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)
 pkg_check_modules(BROTLIENC REQUIRED IMPORTED_TARGET libbrotlienc)
 pkg_check_modules(BROTLIDEC REQUIRED IMPORTED_TARGET libbrotlidec)  # tests only
 pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
-find_package(absl REQUIRED)
 find_package(GTest REQUIRED)
 include(cmake/aws_lc.cmake)

@@ -25,8 +25,8 @@ Outcome decode(std::string_view input, Random* cuts) {
   ChunkedDecoder decoder;
   size_t begin = 0;
   while (begin < input.size() && !outcome.failed) {
-    const size_t n = cuts ? 1 + cuts->below(static_cast<uint32_t>(std::min<size_t>(input.size() - begin, 24)))
-                          : input.size();
+    const size_t n =
+        cuts ? 1 + cuts->below(static_cast<uint32_t>(std::min<size_t>(input.size() - begin, 24))) : input.size();
     const std::vector<char> piece(input.data() + begin, input.data() + begin + n);
     begin += n;
     size_t at = 0;

@@ -1,5 +1,6 @@
-// Bytes of a client, in pieces, into an HTTP/1 server connection whose handler does what the first byte tells it: echoes,
-// answers early, pauses, resets, sends trailers, half-closes. The second byte seeds the pieces; the rest is sent.
+// Bytes of a client, in pieces, into an HTTP/1 server connection whose handler does what the first byte tells it:
+// echoes, answers early, pauses, resets, sends trailers, half-closes. The second byte seeds the pieces; the rest is
+// sent.
 
 #include <sys/socket.h>
 #include <unistd.h>
@@ -43,8 +44,10 @@ class Exchange final : public http::StreamHandler {
     ended_ = end;
     respond();
     stream_->send_data(std::move(data), false);
-    if (habits_ & 8) stream_->reset(http::StreamError::kCancelled), stream_ = nullptr, delete this;
-    else if (end) finish();
+    if (habits_ & 8)
+      stream_->reset(http::StreamError::kCancelled), stream_ = nullptr, delete this;
+    else if (end)
+      finish();
   }
   void on_trailers(const http::HeaderMap&) override {
     if (!stream_ || ended_) std::abort();

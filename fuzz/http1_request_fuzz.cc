@@ -1,5 +1,5 @@
-// An HTTP/1 request, read by us and by llhttp in its strict mode: what we accept, llhttp accepts too, with the same method,
-// target, number of fields and body. What we refuse is not compared: we are stricter.
+// An HTTP/1 request, read by us and by llhttp in its strict mode: what we accept, llhttp accepts too, with the same
+// method, target, number of fields and body. What we refuse is not compared: we are stricter.
 //
 // Exceptions, where llhttp is narrower without a difference in framing:
 //  - methods that it has no name for, or knows from other protocols (RTSP, ICE);

@@ -1,5 +1,5 @@
-// An HTTP/1 response, read by us and by llhttp in its strict mode: what we accept, llhttp accepts too, with the same status,
-// number of fields and body. The first byte says what was asked: a HEAD, an upgrade, or a GET.
+// An HTTP/1 response, read by us and by llhttp in its strict mode: what we accept, llhttp accepts too, with the same
+// status, number of fields and body. The first byte says what was asked: a HEAD, an upgrade, or a GET.
 //
 // Exceptions: chunk extensions; identical repeated Content-Length fields, which RFC 9112 §6.3 lets pass; reason phrases
 // without the space before them.
@@ -28,9 +28,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   head.headers = http::HeaderMap(&arena);
   http::Framing framing;
   std::vector<char> bytes(text.begin(), text.end());
-  const std::string_view error =
-      http::parse_response_head(bytes.data(), bytes.size(), 100, is_head ? http::Method::kHead : http::Method::kGet,
-                                upgrade, head, framing);
+  const std::string_view error = http::parse_response_head(
+      bytes.data(), bytes.size(), 100, is_head ? http::Method::kHead : http::Method::kGet, upgrade, head, framing);
   if (!error.empty()) return 0;
   fuzz::check_fields(head.headers);
   if (head.status < 100 || head.status > 599) std::abort();
@@ -61,7 +60,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   if (head.upgrade) return 0;
   if (theirs.chunked != (framing.body == http::Framing::Body::kChunked)) fuzz::disagree("chunked", text, "differs");
-  if (theirs.needs_eof != (framing.body == http::Framing::Body::kUntilClose)) fuzz::disagree("until close", text, "differs");
+  if (theirs.needs_eof != (framing.body == http::Framing::Body::kUntilClose))
+    fuzz::disagree("until close", text, "differs");
   if (theirs.complete != body.complete) fuzz::disagree("completeness", body.bytes, theirs.body);
   if (theirs.body != body.bytes) fuzz::disagree("body", body.bytes, theirs.body);
   return 0;

@@ -1,5 +1,5 @@
-// Frames of a hostile server into an HTTP/2 client connection with a few requests under way. The first byte chooses what the
-// requests do, the second the size of the pieces; the rest is sent.
+// Frames of a hostile server into an HTTP/2 client connection with a few requests under way. The first byte chooses
+// what the requests do, the second the size of the pieces; the rest is sent.
 
 #include <sys/socket.h>
 #include <unistd.h>

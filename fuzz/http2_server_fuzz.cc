@@ -24,12 +24,10 @@ namespace {
 
 class Exchange final : public http::StreamHandler {
  public:
-  Exchange(http::ServerStream& stream, http::RequestHead& head, uint8_t habits)
-      : stream_(&stream), habits_(habits) {
+  Exchange(http::ServerStream& stream, http::RequestHead& head, uint8_t habits) : stream_(&stream), habits_(habits) {
     response_.status = (habits & 1) ? 200 : 204;
     response_.headers = http::HeaderMap(head.headers.arena());
-    for (const http::HeaderField& field : head.headers)
-      response_.headers.append(field.id, field.name(), field.value());
+    for (const http::HeaderField& field : head.headers) response_.headers.append(field.id, field.name(), field.value());
     response_.upgrade = !head.upgrade.empty();
     response_.content_length = head.content_length;
     if (habits & 2) stream.send_informational(informational());
@@ -97,8 +95,7 @@ class Exchange final : public http::StreamHandler {
 class Server final : public http::ServerCallbacks, public http::ServerConnection::Owner {
  public:
   explicit Server(uint8_t habits) : habits_(habits) {}
-  http::StreamHandler* on_request(http::ServerStream& stream, http::RequestHead& head,
-                                  bool end) override {
+  http::StreamHandler* on_request(http::ServerStream& stream, http::RequestHead& head, bool end) override {
     ++requests_;
     if (head.method_text.empty()) std::abort();
     if (head.method != http::Method::kConnect && head.path.empty()) std::abort();
@@ -147,8 +144,8 @@ void run(const uint8_t* data, size_t size) {
   http::Http2Settings settings;
   settings.max_header_list_bytes = 4096;
   settings.linger_ms = 0;
-  auto* connection = new http::Http2ServerConnection(
-      loop, net::Stream(fds[0]), http::ConnectionInfo(), settings, server, server);
+  auto* connection =
+      new http::Http2ServerConnection(loop, net::Stream(fds[0]), http::ConnectionInfo(), settings, server, server);
   connection->start(Slice());
   const size_t piece = data[1] ? size_t{data[1]} * 16 : 1;
   for (size_t at = 2; at < size && !server.closed(); at += piece) {
@@ -189,8 +186,7 @@ std::string frame(uint8_t type, uint8_t flags, uint8_t stream, std::string_view 
 }
 
 void write_seeds(const std::string& directory) {
-  const std::string preface =
-      std::string("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") + frame(4, 0, 0, "") + frame(4, 1, 0, "");
+  const std::string preface = std::string("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") + frame(4, 0, 0, "") + frame(4, 1, 0, "");
   const std::string get(
       "\x82\x86\x84\x41\x01"
       "a",
@@ -207,23 +203,19 @@ void write_seeds(const std::string& directory) {
   for (int habits = 0; habits < 256; habits += 15) {
     const std::string start{static_cast<char>(habits), static_cast<char>(habits * 5)};
     const std::string id = std::to_string(habits);
-    write_seed(directory, ("get" + id).c_str(),
-               start + preface + frame(1, 5, 1, get) + frame(1, 5, 3, get));
+    write_seed(directory, ("get" + id).c_str(), start + preface + frame(1, 5, 1, get) + frame(1, 5, 3, get));
     write_seed(directory, ("post" + id).c_str(),
-               start + preface + frame(1, 4, 1, post) + frame(0, 0, 1, std::string(3000, 'x')) +
-                   frame(0, 1, 1, "end"));
+               start + preface + frame(1, 4, 1, post) + frame(0, 0, 1, std::string(3000, 'x')) + frame(0, 1, 1, "end"));
     write_seed(directory, ("trailers" + id).c_str(),
                start + preface + frame(1, 4, 1, post) + frame(0, 0, 1, "x") +
                    frame(1, 5, 1, std::string("\x00\x01x\x01y", 5)));
     write_seed(directory, ("split" + id).c_str(),
                start + preface + frame(1, 1, 1, get.substr(0, 3)) + frame(9, 4, 1, get.substr(3)));
     write_seed(directory, ("connect" + id).c_str(),
-               start + preface + frame(1, 4, 1, connect) + frame(0, 0, 1, "ping") +
-                   frame(8, 0, 1, {"\0\0\1\0", 4}));
+               start + preface + frame(1, 4, 1, connect) + frame(0, 0, 1, "ping") + frame(8, 0, 1, {"\0\0\1\0", 4}));
     write_seed(directory, ("control" + id).c_str(),
                start + preface + frame(6, 0, 0, "12345678") + frame(2, 0, 3, {"\0\0\0\0\x10", 5}) +
-                   frame(1, 4, 1, post) + frame(3, 0, 1, {"\0\0\0\x8", 4}) +
-                   frame(7, 0, 0, {"\0\0\0\0\0\0\0\0", 8}));
+                   frame(1, 4, 1, post) + frame(3, 0, 1, {"\0\0\0\x8", 4}) + frame(7, 0, 0, {"\0\0\0\0\0\0\0\0", 8}));
   }
 }
 

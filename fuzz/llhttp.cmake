@@ -4,7 +4,8 @@ set(LLHTTP_DIR ${SLUICE_DEPS_DIR}/llhttp-9.3.0.0)
 if(NOT EXISTS ${LLHTTP_DIR}/lib/llhttp.c)
   file(WRITE ${CMAKE_BINARY_DIR}/llhttp.txt
        "llhttp==9.3.0.0 --hash=sha256:0d989363e7fb6f270b9d49956e7a3945c26778f8c70a166815264309ac6a8295\n")
-  find_program(PIP_PROGRAM NAMES pip3 pip REQUIRED)
+  set(PIP_PROGRAM ${CMAKE_BINARY_DIR}/llhttp-venv/bin/pip)
+  execute_process(COMMAND python3 -m venv ${CMAKE_BINARY_DIR}/llhttp-venv COMMAND_ERROR_IS_FATAL ANY)
   execute_process(
     COMMAND ${PIP_PROGRAM} download --quiet --disable-pip-version-check --no-deps --no-binary :all:
             --require-hashes -r ${CMAKE_BINARY_DIR}/llhttp.txt -d ${CMAKE_BINARY_DIR}/llhttp

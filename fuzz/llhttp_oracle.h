@@ -20,9 +20,9 @@ struct OracleMessage {
   bool chunked = false;
   bool needs_eof = false;
   uint64_t content_length = 0;
-  uint32_t fields = 0;    // of the head
-  size_t head_size = 0;   // where it ended the head
-  size_t size = 0;        // where it ended the message
+  uint32_t fields = 0;   // of the head
+  size_t head_size = 0;  // where it ended the head
+  size_t size = 0;       // where it ended the message
 };
 
 class Oracle {

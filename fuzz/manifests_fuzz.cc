@@ -44,8 +44,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   control.status();
   // Where the first half was good and the whole is not, the last good versions differ, and global
   // options outlive their ConfigMap; else both must be the same.
-  if (text.find("higress-config") == text.npos &&
-      resource::count_errors(other.diagnostics()) == 0 &&
+  if (text.find("higress-config") == text.npos && resource::count_errors(other.diagnostics()) == 0 &&
       compile::dump(*control.snapshot()) != compile::dump(*other.snapshot())) {
     abort();
   }

@@ -1,5 +1,5 @@
-// PROXY headers, addresses and networks: whatever is parsed is within the bytes, needs no more than it says, and is read the
-// same from its own text.
+// PROXY headers, addresses and networks: whatever is parsed is within the bytes, needs no more than it says, and is
+// read the same from its own text.
 
 #include <cstdint>
 #include <cstdlib>
@@ -41,7 +41,8 @@ void proxy(std::string_view bytes) {
   if (result.status != Status::kDone) return;
   check(result.consumed > 0 && result.consumed <= bytes.size());
   const ProxyProtocolTlvs& tlvs = result.header.tlvs;
-  for (std::string_view part : {tlvs.alpn, tlvs.authority, tlvs.unique_id, tlvs.netns, tlvs.ssl_version, tlvs.ssl_client_cn}) {
+  for (std::string_view part :
+       {tlvs.alpn, tlvs.authority, tlvs.unique_id, tlvs.netns, tlvs.ssl_version, tlvs.ssl_client_cn}) {
     check(inside(part, bytes));
   }
   check(tlvs.unique_id.size() <= 128);
@@ -51,7 +52,8 @@ void proxy(std::string_view bytes) {
                                    write_proxy_protocol_v2(result.header.source, result.header.destination)}) {
     const ProxyProtocolResult second = parse_proxy_protocol(again);
     check(second.status == Status::kDone && second.consumed == again.size());
-    check(second.header.source.family() != result.header.source.family() || second.header.source == result.header.source);
+    check(second.header.source.family() != result.header.source.family() ||
+          second.header.source == result.header.source);
   }
 }
 

@@ -64,6 +64,11 @@ fi
 
 echo "== style"
 if python3 scripts/check_includes.py; then count 1 0; else count 0 1; fi
+if git ls-files 'src/*.h' 'src/*.cc' 'fuzz/*.h' 'fuzz/*.cc' | xargs clang-format-19 --dry-run -Werror 2>&1 | tail -n 20; then
+  count 1 0
+else
+  count 0 1
+fi
 scripts/build.sh release all || fail "the release build failed"
 unit release
 integration release

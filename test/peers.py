@@ -8,8 +8,6 @@ import hashlib
 import ipaddress
 import json
 import os
-import queue
-import re
 import socket
 import ssl
 import threading

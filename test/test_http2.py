@@ -1,19 +1,17 @@
 """HTTP/2 at both ends: framing, flow control, resets and GOAWAY, limits, translation to and from HTTP/1."""
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import threading
-import time
 
 import h2.errors
 import h2.settings
 import pytest
 
 from harness import bridge, documents, ingress, simple_response, wait_until
-from peers import CANCEL, H2Client, descriptors, header, memory, metrics, nothing_left, sha, tls_secret
+from peers import CANCEL, H2Client, header, memory, metrics, nothing_left, sha
 
 REFUSED_STREAM = h2.errors.ErrorCodes.REFUSED_STREAM
 NO_ERROR = h2.errors.ErrorCodes.NO_ERROR

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from harness import Connection, bridge, documents, ingress, simple_response, wait_until
+from harness import bridge, documents, ingress, simple_response, wait_until
 from peers import H2Client, descriptors, memory, metrics, nothing_left, tls_secret
 
 MIB = 1 << 20

@@ -17,7 +17,7 @@ def refused():
     yield "no host", "GET / HTTP/1.1\r\n\r\n"
     for name, host in [("space", "a b"), ("comma", "a,b"), ("slash", "a/b"), ("at", "u@a"), ("question", "a?b"), ("hash", "a#b"),
                        ("port letters", "a:8x"), ("long port", "a:123456"), ("two colons", "a:1:2"), ("quote", 'a"b'),
-                       ("backslash", "a\\b"), ("angle", "a<b"), ("non-ascii", "a\xffb"), ("del", "a\x7fb")]:
+                       ("backslash", "a\\b"), ("open bracket", "[::1"), ("close bracket", "a]"), ("text behind a bracket", "[::1]x"), ("angle", "a<b"), ("non-ascii", "a\xffb"), ("del", "a\x7fb")]:
         yield f"host with {name}", f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"
 
     yield "content-length and transfer-encoding", POST + CL_TE

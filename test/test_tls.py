@@ -9,15 +9,14 @@ import ssl
 import struct
 import subprocess
 import threading
-import time
 import urllib.parse
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from harness import Backend, Connection, bridge, documents, free_port, ingress, simple_response, wait_until
-from peers import Authority, H2Client, load_pair, metrics, nothing_left, opaque_secret, tls_secret
+from harness import Backend, Connection, bridge, documents, ingress, simple_response, wait_until
+from peers import Authority, H2Client, metrics, nothing_left, opaque_secret, tls_secret
 
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
@@ -130,7 +129,6 @@ def test_truncation_is_told_from_the_end(tls_gateway, authority, certificate):
     with gateway.connect(tls=True, context=context, server_hostname="test.com") as client:
         client.send(b"GET / HTTP/1.0\r\nHost: test.com\r\n\r\n")
         assert client.response().body == b"all of it"  # Python raises SSLEOFError without close_notify
-        assert client.socket.unwrap() is not None or True
 
 
 # --- session tickets
@@ -241,7 +239,6 @@ def test_broken_certificate_is_not_taken(start_gateway, start_backend, authority
 def mutual(tls_gateway, authority):
     """secure.com wants client certificates, open.com does not."""
     clients = Authority("Client CA")
-    backend_requests = []
     gateway, backend = tls_gateway({"open.com": authority.issue("open.com")}, extra=[
         tls_secret("mine", authority.issue("secure.com"), ca=clients.pem),
         ingress("secure", "be.static:80", host="secure.com", tls_secret="mine",

@@ -630,7 +630,7 @@ def run_case(port, pieces, deflate):
 
         def read():
             try:
-                while data := client.fill():
+                while client.fill():
                     pass
                 received.append("end")
             except (TimeoutError, socket.timeout):

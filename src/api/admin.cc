@@ -81,11 +81,13 @@ void Admin::metrics(HttpService::Respond respond) const {
     ServiceResponse response;
     response.content_type = "text/plain; version=0.0.4; charset=utf-8";
     response.body = proxy::to_prometheus(report.stats);
-    response.body += "# HELP sluice_config_version Version of the snapshot in force.\n# TYPE sluice_config_version gauge\n";
+    response.body +=
+        "# HELP sluice_config_version Version of the snapshot in force.\n# TYPE sluice_config_version gauge\n";
     response.body += "sluice_config_version " + std::to_string(gateway_.version()) + "\n";
     response.body += "# HELP sluice_config_errors Errors in manifests now.\n# TYPE sluice_config_errors gauge\n";
     response.body += "sluice_config_errors " + std::to_string(resource::count_errors(control_.diagnostics())) + "\n";
-    response.body += "# HELP process_resident_memory_bytes Resident memory.\n# TYPE process_resident_memory_bytes gauge\n";
+    response.body +=
+        "# HELP process_resident_memory_bytes Resident memory.\n# TYPE process_resident_memory_bytes gauge\n";
     response.body += "process_resident_memory_bytes " + std::to_string(process_kib("VmRSS") * 1024) + "\n";
     respond(std::move(response));
   });

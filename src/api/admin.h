@@ -1,5 +1,6 @@
 #pragma once
-// The admin port: health, metrics, dumps, log level, explain. Read-only but for the log level; meant for a private address.
+// The admin port: health, metrics, dumps, log level, explain. Read-only but for the log level; meant for a private
+// address.
 //
 //   GET  /ready  /healthz          200 once traffic is served, 503 while draining
 //   GET  /stats/prometheus         metrics

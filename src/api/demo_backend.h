@@ -1,7 +1,7 @@
 #pragma once
-// The built-in demo backend of `sluice serve --demo`: what the example configuration routes to, so that a first try needs
-// no other process. /foo answers "foo", /bar "bar"; /get and /anything tell what arrived, in httpbin's form; /status/N
-// answers that status; /sse sends a short event stream at once.
+// The built-in demo backend of `sluice serve --demo`: what the example configuration routes to, so that a first try
+// needs no other process. /foo answers "foo", /bar "bar"; /get and /anything tell what arrived, in httpbin's form;
+// /status/N answers that status; /sse sends a short event stream at once.
 
 #include <memory>
 #include <thread>

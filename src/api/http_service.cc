@@ -193,7 +193,8 @@ void HttpService::on_io(uint32_t) {
     http::ConnectionInfo info;
     info.peer = net::Address::from_sockaddr(reinterpret_cast<sockaddr*>(&storage), length);
     net::set_no_delay(fd);
-    auto* connection = new http::Http1ServerConnection(loop_, net::Stream(fd), std::move(info), settings_, *this, *this, this);
+    auto* connection =
+        new http::Http1ServerConnection(loop_, net::Stream(fd), std::move(info), settings_, *this, *this, this);
     adopt(*connection);
     if (!connection->start(Slice())) {
       on_closed(*connection);

@@ -1,6 +1,6 @@
 #pragma once
-// HttpService: a small HTTP server on a loop, for what the process itself answers (admin port, demo backend). Requests are
-// read whole (bodies up to kMaxBody), handled by a function, and answered whole, now or later.
+// HttpService: a small HTTP server on a loop, for what the process itself answers (admin port, demo backend). Requests
+// are read whole (bodies up to kMaxBody), handled by a function, and answered whole, now or later.
 
 #include <functional>
 #include <memory>
@@ -23,7 +23,7 @@ struct ServiceRequest {
   std::string query;  // without the question mark
   std::string authority;
   std::string scheme;
-  std::string peer;   // IP of the client
+  std::string peer;                                          // IP of the client
   std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
   std::string body;
 

@@ -70,8 +70,8 @@ class Server::DnsRefresh {
       } else {
         failures_ = 0;
         if (answer->ttl_seconds != net::DnsAnswer::kNoExpiry) {
-          server_.loop_.arm(timer_,
-                            std::clamp<uint64_t>(uint64_t{answer->ttl_seconds} * 1000, kMinDnsRefreshMs, kMaxDnsRefreshMs));
+          server_.loop_.arm(
+              timer_, std::clamp<uint64_t>(uint64_t{answer->ttl_seconds} * 1000, kMinDnsRefreshMs, kMaxDnsRefreshMs));
         }
       }
       server_.on_resolved(name_, std::move(answer));
@@ -169,8 +169,8 @@ void Server::on_directory_changed() {
   compile::Update update = control_->apply(source::load_files(changes.changed, threads), changes.removed);
   report(update.diagnostics);
   log::info("config", std::to_string(changes.changed.size()) + " files changed, " +
-                          std::to_string(changes.removed.size()) + " removed: " +
-                          std::to_string(update.changed_objects) + " objects changed");
+                          std::to_string(changes.removed.size()) +
+                          " removed: " + std::to_string(update.changed_objects) + " objects changed");
   publish(std::move(update.snapshot));
   refresh_dns_names();
 }

@@ -1,7 +1,7 @@
 #pragma once
 // Arena: bump allocation for everything that lives as long as one exchange. Chunks come from the thread's block pool;
-// nothing is freed before the arena is. Destructors are not run: put only trivially destructible things, or things whose
-// destructor you call yourself, into it.
+// nothing is freed before the arena is. Destructors are not run: put only trivially destructible things, or things
+// whose destructor you call yourself, into it.
 
 #include <cstring>
 #include <new>
@@ -95,9 +95,8 @@ class Arena {
   }
 
   void* allocate_slow(size_t bytes, size_t alignment) {
-    Block* block = acquire_block(bytes + alignment + sizeof(Chunk) <= kSmallBlock
-                                     ? kSmallBlock
-                                     : bytes + alignment + sizeof(Chunk));
+    Block* block = acquire_block(bytes + alignment + sizeof(Chunk) <= kSmallBlock ? kSmallBlock
+                                                                                  : bytes + alignment + sizeof(Chunk));
     used_blocks_bytes_ += block->capacity;
     auto* chunk = reinterpret_cast<Chunk*>(align(block->data(), alignof(Chunk)));
     chunk->next = chunks_;

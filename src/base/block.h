@@ -30,7 +30,7 @@ static_assert(sizeof(Block) <= Block::kHeaderSize);
 // Usable capacities of the size classes, in bytes. Allocations are these plus the header, so that a block never
 // straddles one page more than it must.
 inline constexpr size_t kSmallBlock = 4096 - Block::kHeaderSize;
-inline constexpr size_t kBlock = 16384 - Block::kHeaderSize;      // the default: one head, one TLS record
+inline constexpr size_t kBlock = 16384 - Block::kHeaderSize;  // the default: one head, one TLS record
 inline constexpr size_t kLargeBlock = 65536 - Block::kHeaderSize;
 inline constexpr size_t kHugeBlock = 262144 - Block::kHeaderSize;  // streaming of large bodies
 
@@ -82,8 +82,7 @@ class BlockRef {
 class Slice {
  public:
   Slice() = default;
-  Slice(BlockRef block, const char* data, size_t size)
-      : block_(std::move(block)), data_(data), size_(size) {}
+  Slice(BlockRef block, const char* data, size_t size) : block_(std::move(block)), data_(data), size_(size) {}
   // Bytes that live as long as the process, or longer than the slice by the caller's promise.
   static Slice unowned(std::string_view bytes) { return Slice(BlockRef(), bytes.data(), bytes.size()); }
   // A fresh copy of `bytes`.

@@ -10,10 +10,12 @@ namespace {
 TEST(Block, ComesFromTheSmallestClassThatHolds) {
   const struct {
     size_t wanted, capacity;
-  } cases[] = {{0, kSmallBlock},      {1, kSmallBlock},          {kSmallBlock, kSmallBlock},
-               {kSmallBlock + 1, kBlock},  {kBlock, kBlock},     {kBlock + 1, kLargeBlock},
-               {kLargeBlock, kLargeBlock}, {kLargeBlock + 1, kHugeBlock}, {kHugeBlock, kHugeBlock},
-               {kHugeBlock + 1, kHugeBlock + 1}, {3'000'000, 3'000'000}};
+  } cases[] = {{0, kSmallBlock},           {1, kSmallBlock},
+               {kSmallBlock, kSmallBlock}, {kSmallBlock + 1, kBlock},
+               {kBlock, kBlock},           {kBlock + 1, kLargeBlock},
+               {kLargeBlock, kLargeBlock}, {kLargeBlock + 1, kHugeBlock},
+               {kHugeBlock, kHugeBlock},   {kHugeBlock + 1, kHugeBlock + 1},
+               {3'000'000, 3'000'000}};
   for (const auto& c : cases) {
     BlockRef block(acquire_block(c.wanted));
     EXPECT_EQ(block->capacity, c.capacity) << c.wanted;
@@ -66,12 +68,10 @@ TEST(BlockPool, ParksWhatIsReturnedUpToALimit) {
   EXPECT_EQ(block_pool_stats().free_bytes, 64 * (kBlock + Block::kHeaderSize));
   for (int i = 0; i < 100; ++i) many.emplace_back(acquire_block(kHugeBlock));
   many.clear();
-  EXPECT_EQ(block_pool_stats().free_bytes,
-            64 * (kBlock + Block::kHeaderSize) + 8 * (kHugeBlock + Block::kHeaderSize));
+  EXPECT_EQ(block_pool_stats().free_bytes, 64 * (kBlock + Block::kHeaderSize) + 8 * (kHugeBlock + Block::kHeaderSize));
   many.emplace_back(acquire_block(kHugeBlock + 1));
   many.clear();
-  EXPECT_EQ(block_pool_stats().free_bytes,
-            64 * (kBlock + Block::kHeaderSize) + 8 * (kHugeBlock + Block::kHeaderSize));
+  EXPECT_EQ(block_pool_stats().free_bytes, 64 * (kBlock + Block::kHeaderSize) + 8 * (kHugeBlock + Block::kHeaderSize));
   trim_block_pool();
   EXPECT_EQ(block_pool_stats().free_bytes, 0u);
   EXPECT_EQ(block_pool_stats().in_use_bytes, 0u);

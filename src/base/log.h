@@ -21,7 +21,9 @@ std::string_view name(Level level);
 void write(Level level, std::string_view component, std::string_view message);
 inline void debug(std::string_view component, std::string_view message) { write(Level::kDebug, component, message); }
 inline void info(std::string_view component, std::string_view message) { write(Level::kInfo, component, message); }
-inline void warning(std::string_view component, std::string_view message) { write(Level::kWarning, component, message); }
+inline void warning(std::string_view component, std::string_view message) {
+  write(Level::kWarning, component, message);
+}
 inline void error(std::string_view component, std::string_view message) { write(Level::kError, component, message); }
 
 }  // namespace sluice::log

@@ -23,13 +23,16 @@ struct LoadFlags {
 
 void add_load_options(CLI::App* command, LoadFlags& flags) {
   command->add_option("--ingress-class", flags.ingress_class, "Ingress class to serve; empty: all")
-      ->envname("SLUICE_INGRESS_CLASS")->capture_default_str();
+      ->envname("SLUICE_INGRESS_CLASS")
+      ->capture_default_str();
   command->add_option("--system-namespace", flags.system_namespace, "Namespace of the system objects")
-      ->envname("SLUICE_SYSTEM_NAMESPACE")->capture_default_str();
+      ->envname("SLUICE_SYSTEM_NAMESPACE")
+      ->capture_default_str();
 }
 
 // Loads the directory. Null (after a message): it can't be read.
-std::unique_ptr<compile::ControlPlane> load(const LoadFlags& flags, resource::Diagnostics* diagnostics, size_t* objects) {
+std::unique_ptr<compile::ControlPlane> load(const LoadFlags& flags, resource::Diagnostics* diagnostics,
+                                            size_t* objects) {
   Result<std::unique_ptr<source::Directory>> directory = source::Directory::open(flags.directory);
   if (!directory.ok()) {
     std::fprintf(stderr, "sluice: %s: %s\n", flags.directory.c_str(), directory.error().message.c_str());
@@ -86,7 +89,8 @@ int explain(const ExplainFlags& flags) {
 }  // namespace
 
 void add_check(CLI::App& app, int* status) {
-  CLI::App* command = app.add_subcommand("check", "Validate a directory of manifests. Exit status: 0 good, 1 errors, 2 unreadable.");
+  CLI::App* command =
+      app.add_subcommand("check", "Validate a directory of manifests. Exit status: 0 good, 1 errors, 2 unreadable.");
   auto flags = std::make_shared<LoadFlags>();
   command->add_option("directory", flags->directory, "Directory (or file) of manifests")->required();
   add_load_options(command, *flags);
@@ -95,12 +99,17 @@ void add_check(CLI::App& app, int* status) {
 
 void add_explain(CLI::App& app, int* status) {
   CLI::App* command = app.add_subcommand(
-      "explain", "Tell which route a request takes, why the others do not, and where it goes. Exit status: 0 routed, 1 not.");
+      "explain",
+      "Tell which route a request takes, why the others do not, and where it goes. Exit status: 0 routed, 1 not.");
   auto flags = std::make_shared<ExplainFlags>();
-  command->add_option("--config", flags->directory, "Directory (or file) of manifests")->envname("SLUICE_CONFIG")->required();
+  command->add_option("--config", flags->directory, "Directory (or file) of manifests")
+      ->envname("SLUICE_CONFIG")
+      ->required();
   command->add_option("--request", flags->request, "e.g. 'GET https://host/path?query'")->required();
   command->add_option("-H,--header", flags->headers, "Header field 'Name: value'; repeatable");
-  command->add_option("-o,--output", flags->output, "text or json")->check(CLI::IsMember({"text", "json"}))->capture_default_str();
+  command->add_option("-o,--output", flags->output, "text or json")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
   add_load_options(command, *flags);
   command->callback([flags, status] { *status = explain(*flags); });
 }

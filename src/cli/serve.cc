@@ -203,44 +203,61 @@ void add_serve(CLI::App& app, int argc, char** argv, int* status) {
     option->envname(name);
     return option;
   };
-  env(command->add_option("--config", flags->config, "Directory (or file) of manifests, watched for changes"))->required();
+  env(command->add_option("--config", flags->config, "Directory (or file) of manifests, watched for changes"))
+      ->required();
   env(command->add_option("--bind", flags->bind, "Addresses to listen on, separated by commas"))->capture_default_str();
-  env(command->add_option("--http-port", flags->http_port, "Plaintext port: HTTP/1 and HTTP/2 by prior knowledge; 0: none"))
-      ->check(CLI::Range(0, 65535))->capture_default_str();
+  env(command->add_option("--http-port", flags->http_port,
+                          "Plaintext port: HTTP/1 and HTTP/2 by prior knowledge; 0: none"))
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
   env(command->add_option("--https-port", flags->https_port, "TLS port: HTTP/1.1 and HTTP/2 by ALPN; 0: none"))
-      ->check(CLI::Range(0, 65535))->capture_default_str();
-  env(command->add_option("--unix-socket", flags->unix_sockets, "Also listen (plaintext) on this Unix socket; repeatable"));
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  env(command->add_option("--unix-socket", flags->unix_sockets,
+                          "Also listen (plaintext) on this Unix socket; repeatable"));
   env(command->add_option("--admin-port", flags->admin_port, "Health, metrics, dumps, explain; 0: none"))
-      ->check(CLI::Range(0, 65535))->capture_default_str();
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
   env(command->add_option("--admin-bind", flags->admin_bind, "Address of the admin port"))->capture_default_str();
   env(command->add_option("--workers", flags->workers, "Worker threads; 0: one per core"))
-      ->check(CLI::Range(0, 256))->capture_default_str();
-  env(command->add_option("--access-log", flags->access_log, "A path, - (standard output) or off"))->capture_default_str();
+      ->check(CLI::Range(0, 256))
+      ->capture_default_str();
+  env(command->add_option("--access-log", flags->access_log, "A path, - (standard output) or off"))
+      ->capture_default_str();
   env(command->add_option("--access-log-format", flags->access_log_format,
                           "Line format with Envoy's operators, e.g. '%REQ(:PATH)% %RESPONSE_CODE%'; default: JSON"));
   env(command->add_option("--log-level", flags->log_level, "debug, info, warning or error"))->capture_default_str();
   env(command->add_option("--ingress-class", flags->ingress_class, "Ingress class to serve; empty: all"))
       ->capture_default_str();
   env(command->add_option("--system-namespace", flags->system_namespace,
-                          "Namespace of McpBridge, higress-config and other system objects"))->capture_default_str();
-  env(command->add_option("--dns-server", flags->dns_servers, "DNS server ip[:port] instead of /etc/resolv.conf's; repeatable"));
-  env(command->add_option("--server-header", flags->server_header, "Value of the response field `server`; empty: the upstream's"))
+                          "Namespace of McpBridge, higress-config and other system objects"))
       ->capture_default_str();
-  env(command->add_flag("--proxy-protocol", flags->proxy_protocol, "Take a PROXY protocol header (v1, v2) where one is sent"));
-  env(command->add_option("--trusted-hops", flags->trusted_hops, "Proxies in front whose X-Forwarded-For entries are believed"))
+  env(command->add_option("--dns-server", flags->dns_servers,
+                          "DNS server ip[:port] instead of /etc/resolv.conf's; repeatable"));
+  env(command->add_option("--server-header", flags->server_header,
+                          "Value of the response field `server`; empty: the upstream's"))
+      ->capture_default_str();
+  env(command->add_flag("--proxy-protocol", flags->proxy_protocol,
+                        "Take a PROXY protocol header (v1, v2) where one is sent"));
+  env(command->add_option("--trusted-hops", flags->trusted_hops,
+                          "Proxies in front whose X-Forwarded-For entries are believed"))
       ->capture_default_str();
   env(command->add_option("--max-connections", flags->max_connections, "Accepted connections at a time"))
       ->capture_default_str();
   env(command->add_option("--max-memory-mib", flags->max_memory_mib,
-                          "I/O buffers per worker above which new requests get 503; 0: no limit"))->capture_default_str();
+                          "I/O buffers per worker above which new requests get 503; 0: no limit"))
+      ->capture_default_str();
   env(command->add_option("--header-timeout-ms", flags->header_timeout_ms, "Time for a request head to arrive"))
       ->capture_default_str();
-  env(command->add_option("--min-body-rate", flags->min_body_rate, "Bytes per second of a request body, over 30 s; 0: off"))
+  env(command->add_option("--min-body-rate", flags->min_body_rate,
+                          "Bytes per second of a request body, over 30 s; 0: off"))
       ->capture_default_str();
-  env(command->add_option("--write-timeout-ms", flags->write_timeout_ms, "A client that reads nothing for so long is cut off"))
+  env(command->add_option("--write-timeout-ms", flags->write_timeout_ms,
+                          "A client that reads nothing for so long is cut off"))
       ->capture_default_str();
   env(command->add_option("--half-close-grace-ms", flags->half_close_grace_ms,
-                          "How long a request goes on whose client has ended its direction"))->capture_default_str();
+                          "How long a request goes on whose client has ended its direction"))
+      ->capture_default_str();
   env(command->add_option("--drain-deadline-ms", flags->drain_deadline_ms, "Time for connections to finish on SIGTERM"))
       ->capture_default_str();
   env(command->add_flag("--demo", flags->demo, "Start the built-in demo backend on 127.0.0.1:18080"));

@@ -11,9 +11,7 @@ namespace {
 
 using resource::in_quotes;
 
-bool is_space(char c) {
-  return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\v' || c == '\f';
-}
+bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\v' || c == '\f'; }
 
 template <typename Function>
 bool each_line(std::string_view text, Function function) {
@@ -39,8 +37,7 @@ std::vector<std::string_view> fields(std::string_view line) {
 }
 
 std::string_view unquote(std::string_view text) {
-  if (text.size() >= 2 && text.front() == text.back() &&
-      (text.front() == '"' || text.front() == '\'')) {
+  if (text.size() >= 2 && text.front() == text.back() && (text.front() == '"' || text.front() == '\'')) {
     return text.substr(1, text.size() - 2);
   }
   return text;
@@ -64,8 +61,7 @@ bool parse_destination_line(std::string_view line, DestinationLine* out, std::st
   size_t at = 0;
   if (words[0].ends_with('%')) {
     int64_t weight;
-    if (!parse_number(words[0].substr(0, words[0].size() - 1), &weight) || weight < 0 ||
-        weight > 65535) {
+    if (!parse_number(words[0].substr(0, words[0].size() - 1), &weight) || weight < 0 || weight > 65535) {
       *error = in_quotes(words[0]) + " is not a weight such as 30%";
       return false;
     }
@@ -73,15 +69,13 @@ bool parse_destination_line(std::string_view line, DestinationLine* out, std::st
     at = 1;
   }
   if (at >= words.size()) {
-    *error =
-        "the line " + in_quotes(line) + " has no service; write [weight%] host[:port] [subset]";
+    *error = "the line " + in_quotes(line) + " has no service; write [weight%] host[:port] [subset]";
     return false;
   }
   std::string_view host = words[at];
   size_t colon = host.rfind(':');
   int64_t port;
-  if (colon != host.npos && parse_number(host.substr(colon + 1), &port) && port > 0 &&
-      port < 65536) {
+  if (colon != host.npos && parse_number(host.substr(colon + 1), &port) && port > 0 && port < 65536) {
     out->port = static_cast<uint16_t>(port);
     host = host.substr(0, colon);
   }
@@ -103,16 +97,14 @@ plugins::ConfigNode to_config(const resource::Node& node) {
     }
     case resource::Node::Kind::kMapping: {
       auto out = plugins::ConfigNode::map();
-      for (const resource::Member& member : node.members())
-        out.set(std::string(member.key), to_config(member.value));
+      for (const resource::Member& member : node.members()) out.set(std::string(member.key), to_config(member.value));
       return out;
     }
   }
   return {};
 }
 
-bool parse_filter(const resource::Node& item, size_t index, std::vector<FilterOptions>* out,
-                  std::string* error) {
+bool parse_filter(const resource::Node& item, size_t index, std::vector<FilterOptions>* out, std::string* error) {
   std::string place = "item " + std::to_string(index) + " ";
   const resource::Node* name = item.find("name");
   if (!name || !name->is_scalar() || name->text().empty()) {
@@ -121,8 +113,7 @@ bool parse_filter(const resource::Node& item, size_t index, std::vector<FilterOp
   }
   for (const resource::Member& member : item.members()) {
     if (member.key == "name" || member.key == "config") continue;
-    *error =
-        place + "has the unknown field " + in_quotes(member.key) + "; known are name and config";
+    *error = place + "has the unknown field " + in_quotes(member.key) + "; known are name and config";
     return false;
   }
   FilterOptions filter;
@@ -162,9 +153,7 @@ std::vector<std::string> split_list(std::string_view text, std::string_view sepa
   }
 }
 
-bool iequals(std::string_view a, std::string_view b) {
-  return resource::to_lower(a) == resource::to_lower(b);
-}
+bool iequals(std::string_view a, std::string_view b) { return resource::to_lower(a) == resource::to_lower(b); }
 
 bool parse_bool(std::string_view text, bool* out, std::string* error) {
   for (std::string_view word : {"1", "t", "T", "TRUE", "true", "True"}) {
@@ -179,8 +168,7 @@ bool parse_bool(std::string_view text, bool* out, std::string* error) {
 
 bool parse_int(std::string_view text, int64_t* out, std::string* error) {
   int64_t value;
-  std::string_view digits =
-      text.size() > 1 && text[0] == '+' && text[1] != '-' ? text.substr(1) : text;
+  std::string_view digits = text.size() > 1 && text[0] == '+' && text[1] != '-' ? text.substr(1) : text;
   if (!parse_number(digits, &value)) {
     *error = in_quotes(text) + " is not a whole number";
     return false;
@@ -189,12 +177,11 @@ bool parse_int(std::string_view text, int64_t* out, std::string* error) {
   return true;
 }
 
-bool parse_secret_ref(std::string_view text, const std::string& ns, SecretRef* out,
-                      std::string* error) {
+bool parse_secret_ref(std::string_view text, const std::string& ns, SecretRef* out, std::string* error) {
   size_t slash = text.find('/');
-  SecretRef ref = slash == text.npos ? SecretRef{ns, std::string(text)}
-                                     : SecretRef{std::string(text.substr(0, slash)),
-                                                 std::string(text.substr(slash + 1))};
+  SecretRef ref = slash == text.npos
+                      ? SecretRef{ns, std::string(text)}
+                      : SecretRef{std::string(text.substr(0, slash)), std::string(text.substr(slash + 1))};
   if (!resource::is_label(ref.ns) || !resource::is_dns_name(ref.name)) {
     *error = in_quotes(text) + " is not a Secret: write name or namespace/name";
     return false;
@@ -216,13 +203,12 @@ bool parse_header_edits(std::string_view text, HeaderEdits* out, std::string* er
     std::string key(unquote(line.substr(0, space)));
     std::string_view value = unquote(trim(line.substr(space)));
     if (value.empty()) {
-      *error = "the line " + in_quotes(line) +
-               " is ignored: it has no value; write name and value separated by a space";
+      *error =
+          "the line " + in_quotes(line) + " is ignored: it has no value; write name and value separated by a space";
       return true;
     }
     if (!is_header_name(key) && !key.starts_with(':')) {
-      *error = "the line " + in_quotes(line) + " is ignored: " + in_quotes(key) +
-               " is not a header name";
+      *error = "the line " + in_quotes(line) + " is ignored: " + in_quotes(key) + " is not a header name";
       return true;
     }
     key = resource::to_lower(key);
@@ -247,8 +233,7 @@ bool parse_header_names(std::string_view text, std::vector<std::string>* out, st
   return true;
 }
 
-bool parse_destinations(std::string_view text, std::vector<DestinationLine>* out,
-                        std::string* error) {
+bool parse_destinations(std::string_view text, std::vector<DestinationLine>* out, std::string* error) {
   constexpr size_t kMost = 1000;
   std::vector<DestinationLine> lines;
   bool good = each_line(text, [&](std::string_view line) {
@@ -320,8 +305,7 @@ bool read_document(resource::YamlStream& stream, std::string* error) {
     case resource::YamlStream::Next::kEnd:
       return false;
     case resource::YamlStream::Next::kError:
-      *error = "line " + std::to_string(stream.error().mark.line) +
-               " of the value: " + stream.error().message;
+      *error = "line " + std::to_string(stream.error().mark.line) + " of the value: " + stream.error().message;
       return false;
     case resource::YamlStream::Next::kDocument:
       break;
@@ -338,8 +322,7 @@ bool parse_filters(std::string_view text, std::vector<FilterOptions>* out, std::
     return error->empty();
   }
   if (!stream.document().is_sequence()) {
-    *error =
-        std::string("expected a list of {name, config}, found ") + stream.document().kind_name();
+    *error = std::string("expected a list of {name, config}, found ") + stream.document().kind_name();
     return false;
   }
   std::vector<FilterOptions> filters;
@@ -350,8 +333,7 @@ bool parse_filters(std::string_view text, std::vector<FilterOptions>* out, std::
   return true;
 }
 
-bool parse_upstream(std::string_view text, std::shared_ptr<const UpstreamPolicy>* out,
-                    std::string* error) {
+bool parse_upstream(std::string_view text, std::shared_ptr<const UpstreamPolicy>* out, std::string* error) {
   resource::YamlStream stream(text);
   if (!read_document(stream, error)) return false;
   if (!stream.document().is_mapping()) {

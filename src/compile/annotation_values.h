@@ -20,20 +20,17 @@ bool iequals(std::string_view a, std::string_view b);
 // Go's ParseBool: 1 t T TRUE true True 0 f F FALSE false False, nothing else.
 bool parse_bool(std::string_view text, bool* out, std::string* error);
 bool parse_int(std::string_view text, int64_t* out, std::string* error);
-bool parse_secret_ref(std::string_view text, const std::string& ns, SecretRef* out,
-                      std::string* error);
+bool parse_secret_ref(std::string_view text, const std::string& ns, SecretRef* out, std::string* error);
 // Lines of "key value"; quotes around either are taken off; the last of equal keys wins.
 bool parse_header_edits(std::string_view text, HeaderEdits* out, std::string* error);
 bool parse_header_names(std::string_view text, std::vector<std::string>* out, std::string* error);
-bool parse_destinations(std::string_view text, std::vector<DestinationLine>* out,
-                        std::string* error);
+bool parse_destinations(std::string_view text, std::vector<DestinationLine>* out, std::string* error);
 bool parse_hash_by(std::string_view text, config::HashPolicy* out, std::string* error);
 bool parse_url(std::string_view text, std::string* scheme, std::string* host, std::string* path);
 // sluice.io/filters
 bool parse_filters(std::string_view text, std::vector<FilterOptions>* out, std::string* error);
 
 // sluice.io/upstream: a YAML map of UpstreamPolicy's fields.
-bool parse_upstream(std::string_view text, std::shared_ptr<const UpstreamPolicy>* out,
-                    std::string* error);
+bool parse_upstream(std::string_view text, std::shared_ptr<const UpstreamPolicy>* out, std::string* error);
 
 }  // namespace sluice::compile

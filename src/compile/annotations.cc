@@ -185,18 +185,15 @@ bool protocol(const Call& c) {
 
 bool load_balance(const Call& c) {
   size_t index;
-  if (!one_word(c,
-                {"round_robin", "random", "least_conn", "least_request", "passthrough", "mcp-sse"},
-                &index)) {
+  if (!one_word(c, {"round_robin", "random", "least_conn", "least_request", "passthrough", "mcp-sse"}, &index)) {
     *c.error += "; least_request is used";
     index = 3;
   }
-  if (index >= 4)
-    *c.error = "not supported yet: " + std::string(c.value) + "; least_request is used";
+  if (index >= 4) *c.error = "not supported yet: " + std::string(c.value) + "; least_request is used";
   using config::LoadBalancing;
-  static constexpr LoadBalancing kKinds[] = {
-      LoadBalancing::kRoundRobin,   LoadBalancing::kRandom,       LoadBalancing::kLeastRequest,
-      LoadBalancing::kLeastRequest, LoadBalancing::kLeastRequest, LoadBalancing::kLeastRequest};
+  static constexpr LoadBalancing kKinds[] = {LoadBalancing::kRoundRobin,   LoadBalancing::kRandom,
+                                             LoadBalancing::kLeastRequest, LoadBalancing::kLeastRequest,
+                                             LoadBalancing::kLeastRequest, LoadBalancing::kLeastRequest};
   c.out.service.load_balancing = kKinds[index];
   return c.out.service.any = true;
 }
@@ -243,15 +240,13 @@ bool auth_tls_secret(const Call& c) {
 }
 // Names that are not offered are dropped; if none is left the default list applies.
 bool ssl_cipher(const Call& c) {
-  static constexpr std::string_view kOffered[] = {
-      "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256",
-      "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
-      "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305"};
+  static constexpr std::string_view kOffered[] = {"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256",
+                                                  "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
+                                                  "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305"};
   std::string list;
   for (const std::string& name : split_list(c.value, ":")) {
     if (std::find(std::begin(kOffered), std::end(kOffered), name) == std::end(kOffered)) {
-      *c.error =
-          in_quotes(name) + " is ignored: it is not a cipher suite of TLS 1.2 with ECDHE and AEAD";
+      *c.error = in_quotes(name) + " is ignored: it is not a cipher suite of TLS 1.2 with ECDHE and AEAD";
     } else {
       list += (list.empty() ? "" : ":") + name;
     }
@@ -267,8 +262,7 @@ bool tls_version(const Call& c) {
     *c.error = in_quotes(c.value) + " is not one of TLSv1.0, TLSv1.1, TLSv1.2, TLSv1.3";
     return false;
   }
-  if (at - kVersions < 2)
-    *c.error = in_quotes(c.value) + " is not offered: TLSv1.2 is the lowest version";
+  if (at - kVersions < 2) *c.error = in_quotes(c.value) + " is not offered: TLSv1.2 is the lowest version";
   c.out.tls.*Member = std::max<std::string_view>(*at, "TLSv1.2");
   return c.out.tls.any = true;
 }
@@ -278,12 +272,10 @@ bool allow_origins(const Call& c) {
   std::erase_if(origins, [&](const std::string& origin) {
     size_t star = origin.find('*');
     size_t scheme = origin.find("://");
-    bool good =
-        origin == "*" || star == origin.npos ||
-        (scheme != origin.npos && star == scheme + 3 && origin.find('*', star + 1) == origin.npos &&
-         origin.size() > star + 1 && origin[star + 1] == '.');
-    if (!good)
-      *c.error = in_quotes(origin) + " is ignored: a wildcard is written scheme://*.domain";
+    bool good = origin == "*" || star == origin.npos ||
+                (scheme != origin.npos && star == scheme + 3 && origin.find('*', star + 1) == origin.npos &&
+                 origin.size() > star + 1 && origin[star + 1] == '.');
+    if (!good) *c.error = in_quotes(origin) + " is ignored: a wildcard is written scheme://*.domain";
     return !good;
   });
   return c.out.cors.allow_origins = std::move(origins), true;
@@ -294,13 +286,9 @@ bool cors_list(const Call& c) {
   return c.out.cors.*Member = split_list(c.value, ","), true;
 }
 
-bool destination(const Call& c) {
-  return parse_destinations(c.value, &c.out.destinations, c.error);
-}
+bool destination(const Call& c) { return parse_destinations(c.value, &c.out.destinations, c.error); }
 bool filters(const Call& c) { return parse_filters(c.raw, &c.out.filters, c.error); }
-bool upstream(const Call& c) {
-  return c.out.service.any = parse_upstream(c.raw, &c.out.service.policy, c.error);
-}
+bool upstream(const Call& c) { return c.out.service.any = parse_upstream(c.raw, &c.out.service.policy, c.error); }
 
 // --- the table ---
 
@@ -354,17 +342,12 @@ constexpr Annotation kTable[] = {
     {"cors-allow-methods", Prefixes::kBoth, cors_list<&CorsOptions::allow_methods>},
     {"cors-allow-headers", Prefixes::kBoth, cors_list<&CorsOptions::allow_headers>},
     {"cors-expose-headers", Prefixes::kBoth, cors_list<&CorsOptions::expose_headers>},
-    {"cors-allow-credentials", Prefixes::kBoth,
-     part_bool<&O::cors, &CorsOptions::allow_credentials>},
+    {"cors-allow-credentials", Prefixes::kBoth, part_bool<&O::cors, &CorsOptions::allow_credentials>},
     {"cors-max-age", Prefixes::kBoth, part_int<&O::cors, &CorsOptions::max_age>},
-    {"request-header-control-add", Prefixes::kHigressOnly,
-     part_edits<&O::request_headers, &HeaderControl::add>},
-    {"request-header-control-update", Prefixes::kHigressOnly,
-     part_edits<&O::request_headers, &HeaderControl::update>},
-    {"request-header-control-remove", Prefixes::kHigressOnly,
-     part_names<&O::request_headers, &HeaderControl::remove>},
-    {"response-header-control-add", Prefixes::kHigressOnly,
-     part_edits<&O::response_headers, &HeaderControl::add>},
+    {"request-header-control-add", Prefixes::kHigressOnly, part_edits<&O::request_headers, &HeaderControl::add>},
+    {"request-header-control-update", Prefixes::kHigressOnly, part_edits<&O::request_headers, &HeaderControl::update>},
+    {"request-header-control-remove", Prefixes::kHigressOnly, part_names<&O::request_headers, &HeaderControl::remove>},
+    {"response-header-control-add", Prefixes::kHigressOnly, part_edits<&O::response_headers, &HeaderControl::add>},
     {"response-header-control-update", Prefixes::kHigressOnly,
      part_edits<&O::response_headers, &HeaderControl::update>},
     {"response-header-control-remove", Prefixes::kHigressOnly,
@@ -404,8 +387,7 @@ bool set_pseudo_header(config::ValueMatch& match) {
   return false;
 }
 
-bool read_match_kind(std::string_view kind, std::string_view value, config::ValueMatch& match,
-                     std::string& error) {
+bool read_match_kind(std::string_view kind, std::string_view value, config::ValueMatch& match, std::string& error) {
   match.value = value;
   if (kind == "exact") return match.kind = config::ValueMatch::Kind::kExact, true;
   if (kind == "prefix") return match.kind = config::ValueMatch::Kind::kPrefix, true;
@@ -425,8 +407,7 @@ bool read_match_kind(std::string_view kind, std::string_view value, config::Valu
 }
 
 // Returns true if the key belongs to a family.
-bool read_match(std::string_view key, std::string_view value, IngressOptions& out,
-                std::string& error) {
+bool read_match(std::string_view key, std::string_view value, IngressOptions& out, std::string& error) {
   std::string_view kind = key.substr(0, key.find('-'));
   if (kind != "exact" && kind != "prefix" && kind != "regex") return false;
   std::string_view rest = key.substr(kind.size());
@@ -470,8 +451,7 @@ class AnnotationReader {
       if (auto at = given_.find(&annotation); at != given_.end()) apply(annotation, at->second);
     }
     std::sort(out_.conditions.begin(), out_.conditions.end(), [](const auto& a, const auto& b) {
-      return std::tie(a.source, a.name, a.kind, a.value) <
-             std::tie(b.source, b.name, b.kind, b.value);
+      return std::tie(a.source, a.name, a.kind, a.value) < std::tie(b.source, b.name, b.kind, b.value);
     });
     return std::move(out_);
   }
@@ -483,9 +463,7 @@ class AnnotationReader {
     bool higress = !nginx && key.starts_with(kHigress);
     bool sluice = !nginx && !higress && key.starts_with(kSluice);
     if (!nginx && !higress && !sluice) return;
-    std::string_view name = key.substr(nginx     ? kNginx.size()
-                                       : higress ? kHigress.size()
-                                                 : kSluice.size());
+    std::string_view name = key.substr(nginx ? kNginx.size() : higress ? kHigress.size() : kSluice.size());
     if (const Annotation* annotation = find_annotation(name)) {
       bool read = annotation->prefixes == Prefixes::kBoth          ? nginx || higress
                   : annotation->prefixes == Prefixes::kHigressOnly ? higress
@@ -513,19 +491,17 @@ class AnnotationReader {
 
   bool apply(const Annotation& annotation, const resource::Pair& pair) {
     std::string value = trim_lines(pair.value);
-    if (trim(value).empty())
-      return report(resource::Severity::kWarning, pair, "is empty and has no effect"), false;
+    if (trim(value).empty()) return report(resource::Severity::kWarning, pair, "is empty and has no effect"), false;
     std::string error;
     bool good = annotation.parse({value, pair.value, ingress_.meta.ns, out_, &error});
-    if (!error.empty())
-      report(good ? resource::Severity::kWarning : resource::Severity::kError, pair, error);
+    if (!error.empty()) report(good ? resource::Severity::kWarning : resource::Severity::kError, pair, error);
     return good;
   }
 
   void report(resource::Severity severity, const resource::Pair& pair, std::string message) {
-    diagnostics_.push_back({severity, ingress_.meta.file ? *ingress_.meta.file : std::string(),
-                            pair.mark.line, pair.mark.column, ingress_.key().to_string(),
-                            "metadata.annotations[" + pair.key + "]", std::move(message)});
+    diagnostics_.push_back({severity, ingress_.meta.file ? *ingress_.meta.file : std::string(), pair.mark.line,
+                            pair.mark.column, ingress_.key().to_string(), "metadata.annotations[" + pair.key + "]",
+                            std::move(message)});
   }
 
   const resource::Ingress& ingress_;
@@ -553,8 +529,7 @@ bool path_is_regex(const IngressOptions& options, std::string_view path) {
   if (options.use_regex || options.full_path_regex) return true;
   const std::string& target = options.rewrite_target;
   if (target.empty()) return false;
-  return path.find_first_of("\\.+*?()|[]{}^$") != path.npos ||
-         target.find_first_of("$\\") != target.npos;
+  return path.find_first_of("\\.+*?()|[]{}^$") != path.npos || target.find_first_of("$\\") != target.npos;
 }
 
 }  // namespace sluice::compile

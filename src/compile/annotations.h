@@ -38,14 +38,7 @@ struct SecretRef {
 // What the oldest Ingress that says any of it decides for a service and port.
 struct ServiceOptions {
   bool any = false;
-  enum class Protocol : uint8_t {
-    kUnset,
-    kHttp,
-    kHttp2,
-    kHttps,
-    kGrpc,
-    kGrpcs
-  } protocol = Protocol::kUnset;
+  enum class Protocol : uint8_t { kUnset, kHttp, kHttp2, kHttps, kGrpc, kGrpcs } protocol = Protocol::kUnset;
   SecretRef client_secret;  // proxy-ssl-secret
   bool verify = false;
   std::string ssl_name;
@@ -129,8 +122,7 @@ struct IngressOptions {
   TlsOptions tls;
 
   bool has_rewrite_family() const {
-    return !rewrite_target.empty() || !rewrite_path.empty() || use_regex || full_path_regex ||
-           !upstream_vhost.empty();
+    return !rewrite_target.empty() || !rewrite_path.empty() || use_regex || full_path_regex || !upstream_vhost.empty();
   }
 };
 

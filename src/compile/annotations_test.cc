@@ -26,8 +26,7 @@ Parsed parse(const std::vector<std::pair<std::string, std::string>>& annotations
   resource::Ingress ingress;
   ingress.meta.ns = "ns";
   ingress.meta.name = "a";
-  for (const auto& [key, value] : annotations)
-    ingress.meta.annotations.push_back({key, value, {1, 2}});
+  for (const auto& [key, value] : annotations) ingress.meta.annotations.push_back({key, value, {1, 2}});
   std::sort(ingress.meta.annotations.begin(), ingress.meta.annotations.end(),
             [](auto& a, auto& b) { return a.key < b.key; });
   Parsed out;
@@ -47,13 +46,11 @@ std::string text(const plugins::ConfigNode& node) {
   if (node.is_scalar()) return node.text();
   for (const auto& item : node.items()) out += (out.empty() ? "" : ",") + text(item);
   if (node.is_list()) return "[" + out + "]";
-  for (const auto& [key, value] : node.entries())
-    out += (out.empty() ? "" : ",") + key + ":" + text(value);
+  for (const auto& [key, value] : node.entries()) out += (out.empty() ? "" : ",") + key + ":" + text(value);
   return "{" + out + "}";
 }
 // "name{config} name{config}"
-std::string filters(const IngressOptions& options,
-                    config::PathMatch::Kind kind = config::PathMatch::Kind::kPrefix,
+std::string filters(const IngressOptions& options, config::PathMatch::Kind kind = config::PathMatch::Kind::kPrefix,
                     const std::string& path = "/p") {
   config::PathMatch match;
   match.kind = kind;
@@ -66,9 +63,7 @@ std::string filters(const IngressOptions& options,
 
 TEST(Annotations, Prefixes) {
   const std::string nginx = "nginx.ingress.kubernetes.io/", higress = "higress.io/";
-  EXPECT_EQ(
-      options({{nginx + "upstream-vhost", "n"}, {higress + "upstream-vhost", "h"}}).upstream_vhost,
-      "n");
+  EXPECT_EQ(options({{nginx + "upstream-vhost", "n"}, {higress + "upstream-vhost", "h"}}).upstream_vhost, "n");
   EXPECT_EQ(options({{higress + "upstream-vhost", "h"}}).upstream_vhost, "h");
   Parsed fallback = parse({{nginx + "use-regex", "maybe"}, {higress + "use-regex", "true"}});
   EXPECT_TRUE(fallback.options.use_regex) << "an invalid value gives way to the other prefix";
@@ -80,11 +75,10 @@ TEST(Annotations, Prefixes) {
             "warning: Ingress ns/a: metadata.annotations[nginx.ingress.kubernetes.io/timeout]: is "
             "not read with this prefix; "
             "write higress.io/timeout\n");
-  EXPECT_EQ(
-      parse({{nginx + "configuration-snippet", "x"}}).messages,
-      "warning: Ingress ns/a: "
-      "metadata.annotations[nginx.ingress.kubernetes.io/configuration-snippet]: is not supported "
-      "and has no effect\n");
+  EXPECT_EQ(parse({{nginx + "configuration-snippet", "x"}}).messages,
+            "warning: Ingress ns/a: "
+            "metadata.annotations[nginx.ingress.kubernetes.io/configuration-snippet]: is not supported "
+            "and has no effect\n");
   EXPECT_EQ(parse({{higress + "upstream-vhost", "  \n "}}).messages,
             "warning: Ingress ns/a: metadata.annotations[higress.io/upstream-vhost]: is empty and "
             "has no effect\n");
@@ -93,8 +87,7 @@ TEST(Annotations, Prefixes) {
 
 TEST(Annotations, TableHasNoKeyTwice) {
   std::set<std::string_view> keys;
-  for (const AnnotationInfo& info : known_annotations())
-    EXPECT_TRUE(keys.insert(info.key).second) << info.key;
+  for (const AnnotationInfo& info : known_annotations()) EXPECT_TRUE(keys.insert(info.key).second) << info.key;
 }
 
 TEST(Annotations, Errors) {
@@ -109,10 +102,8 @@ TEST(Annotations, Errors) {
       {"use-regex", "yes", "\"yes\" is not true or false"},
       {"temporal-redirect", "ftp://x", "\"ftp://x\" is not an http or https URL"},
       {"permanent-redirect", "/x", "\"/x\" is not an http or https URL"},
-      {"permanent-redirect-code", "300",
-       "\"300\" is not one of 301, 302, 303, 307, 308; 301 is used"},
-      {"backend-protocol", "FCGI",
-       "\"FCGI\" is not one of HTTP, HTTP2, HTTPS, GRPC, GRPCS; HTTP is used"},
+      {"permanent-redirect-code", "300", "\"300\" is not one of 301, 302, 303, 307, 308; 301 is used"},
+      {"backend-protocol", "FCGI", "\"FCGI\" is not one of HTTP, HTTP2, HTTPS, GRPC, GRPCS; HTTP is used"},
       {"load-balance", "ewma",
        "\"ewma\" is not one of round_robin, random, least_conn, least_request, passthrough, "
        "mcp-sse; least_request is used"},
@@ -127,30 +118,25 @@ TEST(Annotations, Errors) {
       {"match-method", "GET FOO",
        "\"FOO\" is ignored: it is not one of GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, "
        "TRACE, PATCH"},
-      {"cors-allow-origin", "*.a.b",
-       "\"*.a.b\" is ignored: a wildcard is written scheme://*.domain"},
+      {"cors-allow-origin", "*.a.b", "\"*.a.b\" is ignored: a wildcard is written scheme://*.domain"},
       {"request-header-control-add", "x",
        "the line \"x\" is ignored: it has no value; write name and value separated by a space"},
-      {"request-header-control-add", "x(y) 1",
-       "the line \"x(y) 1\" is ignored: \"x(y)\" is not a header name"},
+      {"request-header-control-add", "x(y) 1", "the line \"x(y) 1\" is ignored: \"x(y)\" is not a header name"},
       {"request-header-control-remove", "a, b c", "\"b c\" is ignored: it is not a header name"},
       {"regex-match-header-x", "(", "\"(\" is not a regular expression: missing ): ("},
       {"exact-match-header-", "x", "the key names no header or parameter"},
-      {"exact-match-pseudo-header-host", "x",
-       "\"host\" is not one of authority, path, method, scheme"},
+      {"exact-match-pseudo-header-host", "x", "\"host\" is not one of authority, path, method, scheme"},
   };
   for (const Case& c : cases) {
     std::string got = parse({{std::string("higress.io/") + c.key, c.value}}).messages;
-    EXPECT_NE(got.find(std::string(c.key) + "]: " + c.want), std::string::npos)
-        << c.key << "=" << c.value << "\n"
-        << got;
+    EXPECT_NE(got.find(std::string(c.key) + "]: " + c.want), std::string::npos) << c.key << "=" << c.value << "\n"
+                                                                                << got;
   }
 }
 
 TEST(Annotations, Filters) {
   EXPECT_EQ(
-      filters(options({{"sluice.io/filters",
-                        "- name: fault\n  config: {abort: {status: 503}}\n- {name: cors}\n"}})),
+      filters(options({{"sluice.io/filters", "- name: fault\n  config: {abort: {status: 503}}\n- {name: cors}\n"}})),
       "fault{abort:{status:503}} cors{}");
   struct Case {
     const char* value;
@@ -170,51 +156,47 @@ TEST(Annotations, Filters) {
 TEST(Annotations, NativePluginsAcceptWhatAnnotationsSay) {
   World world;
   std::string told = world.put(
-      "f", service("svc") + ingress("a", "h", path("/p") + path("/e", "Exact"),
-                                    note("higress.io/enable-cors", "true") +
-                                        note("higress.io/cors-allow-origin", "https://*.a.b") +
-                                        note("higress.io/cors-expose-headers", "X-A, X-B") +
-                                        note("higress.io/route-limit-rpm", "10") +
-                                        note("higress.io/request-header-control-add", "x-a 1") +
-                                        note("higress.io/request-header-control-update", "x-b 1") +
-                                        note("higress.io/response-header-control-remove", "x-c") +
-                                        note("higress.io/upstream-vhost", "v.example") +
-                                        note("higress.io/rewrite-path", "/x")));
+      "f",
+      service("svc") +
+          ingress("a", "h", path("/p") + path("/e", "Exact"),
+                  note("higress.io/enable-cors", "true") + note("higress.io/cors-allow-origin", "https://*.a.b") +
+                      note("higress.io/cors-expose-headers", "X-A, X-B") + note("higress.io/route-limit-rpm", "10") +
+                      note("higress.io/request-header-control-add", "x-a 1") +
+                      note("higress.io/request-header-control-update", "x-b 1") +
+                      note("higress.io/response-header-control-remove", "x-c") +
+                      note("higress.io/upstream-vhost", "v.example") + note("higress.io/rewrite-path", "/x")));
   EXPECT_EQ(told, "");
   for (const char* request : {"http://h/p", "http://h/e"}) {
     std::string names;
-    for (const auto& filter : world.route(request)->filters)
-      names += std::string(filter->name()) + " ";
+    for (const auto& filter : world.route(request)->filters) names += std::string(filter->name()) + " ";
     EXPECT_EQ(names, "cors local-rate-limit header-control rewrite ");
   }
   for (const char* target : {"/x", "/", "/x/"}) {
-    EXPECT_EQ(world.put("f", service("svc") + ingress("a", "h", path("/p") + path("/"),
-                                                      note("higress.io/rewrite-target", target))),
+    EXPECT_EQ(world.put("f", service("svc") +
+                                 ingress("a", "h", path("/p") + path("/"), note("higress.io/rewrite-target", target))),
               "");
-    EXPECT_EQ(world.put("f", service("svc") + ingress("a", "h", path("/p") + path("/"),
-                                                      note("higress.io/rewrite-path", target))),
+    EXPECT_EQ(world.put("f", service("svc") +
+                                 ingress("a", "h", path("/p") + path("/"), note("higress.io/rewrite-path", target))),
               "");
   }
 }
 
 TEST(Annotations, UnknownFilterIsTold) {
   World world;
-  EXPECT_NE(world
-                .put("f", ingress("a", "h", path("/") + path("/b"),
-                                  note("sluice.io/filters", "[{name: no-such-thing}]")))
-                .find("f:7:24: Ingress default/a: metadata.annotations[sluice.io/filters]: filter "
-                      "no-such-thing: there is no native plugin "
-                      "of this name\n"),
-            std::string::npos);
+  EXPECT_NE(
+      world.put("f", ingress("a", "h", path("/") + path("/b"), note("sluice.io/filters", "[{name: no-such-thing}]")))
+          .find("f:7:24: Ingress default/a: metadata.annotations[sluice.io/filters]: filter "
+                "no-such-thing: there is no native plugin "
+                "of this name\n"),
+      std::string::npos);
   EXPECT_EQ(world.winner("http://h/"), "default/a");
 }
 
 TEST(Annotations, HeaderControl) {
-  Parsed parsed =
-      parse({{"higress.io/request-header-control-add", "X-A 1\nX-C \"a; b\"\nX-A '2'\n"},
-             {"higress.io/request-header-control-update", "U 1"},
-             {"higress.io/request-header-control-remove", "R1, host"},
-             {"higress.io/response-header-control-remove", "R3"}});
+  Parsed parsed = parse({{"higress.io/request-header-control-add", "X-A 1\nX-C \"a; b\"\nX-A '2'\n"},
+                         {"higress.io/request-header-control-update", "U 1"},
+                         {"higress.io/request-header-control-remove", "R1, host"},
+                         {"higress.io/response-header-control-remove", "R3"}});
   EXPECT_EQ(parsed.messages, "");
   EXPECT_EQ(filters(parsed.options),
             "header-control{request:{remove:[r1],update:[{name:u,value:1}],add:[{name:x-c,value:a; "
@@ -225,9 +207,7 @@ TEST(Annotations, HeaderControl) {
 }
 
 TEST(Annotations, Cors) {
-  EXPECT_EQ(
-      filters(options({{"higress.io/enable-cors", "false"}, {"higress.io/cors-max-age", "5"}})),
-      "");
+  EXPECT_EQ(filters(options({{"higress.io/enable-cors", "false"}, {"higress.io/cors-max-age", "5"}})), "");
   EXPECT_EQ(filters(options({{"higress.io/enable-cors", "true"}})),
             "cors{allow_origins:[*],allow_credentials:true,max_age:1728000}");
   EXPECT_EQ(filters(options({{"higress.io/enable-cors", "true"},
@@ -253,8 +233,8 @@ TEST(Annotations, RateLimit) {
 }
 
 // What a rewrite does to a path, by the plugin's documentation.
-std::string rewritten(const IngressOptions& options, config::PathMatch::Kind kind,
-                      const std::string& pattern, std::string path) {
+std::string rewritten(const IngressOptions& options, config::PathMatch::Kind kind, const std::string& pattern,
+                      std::string path) {
   config::PathMatch match;
   match.kind = kind;
   match.text = pattern;
@@ -347,18 +327,15 @@ TEST(Annotations, Redirects) {
   EXPECT_EQ(redirect(note("higress.io/permanent-redirect", "https://bar.com") +
                      note("higress.io/permanent-redirect-code", "304")),
             "301 https bar.com ");
-  EXPECT_EQ(redirect(note("higress.io/temporal-redirect", "http://a") +
-                     note("higress.io/permanent-redirect", "http://b")),
-            "302 http a ");
-  EXPECT_EQ(redirect(note("higress.io/temporal-redirect", "nope") +
-                     note("higress.io/permanent-redirect", "http://b")),
+  EXPECT_EQ(
+      redirect(note("higress.io/temporal-redirect", "http://a") + note("higress.io/permanent-redirect", "http://b")),
+      "302 http a ");
+  EXPECT_EQ(redirect(note("higress.io/temporal-redirect", "nope") + note("higress.io/permanent-redirect", "http://b")),
             "301 http b ");
   EXPECT_EQ(redirect(note("higress.io/ssl-redirect", "true")), "308 https   plaintext");
-  EXPECT_EQ(redirect(note("higress.io/force-ssl-redirect", "true") +
-                     note("higress.io/ssl-redirect", "false")),
+  EXPECT_EQ(redirect(note("higress.io/force-ssl-redirect", "true") + note("higress.io/ssl-redirect", "false")),
             "308 https   plaintext");
-  EXPECT_EQ(redirect(note("higress.io/ssl-redirect", "true") +
-                     note("higress.io/temporal-redirect", "http://a")),
+  EXPECT_EQ(redirect(note("higress.io/ssl-redirect", "true") + note("higress.io/temporal-redirect", "http://a")),
             "302 http a ");
   EXPECT_EQ(redirect(note("higress.io/permanent-redirect-code", "308")), "-");
 }
@@ -374,24 +351,20 @@ TEST(Annotations, Retries) {
   EXPECT_EQ(retry(note("higress.io/proxy-next-upstream-tries", "5"))->max_retries, 5u);
   EXPECT_EQ(retry(note("higress.io/proxy-next-upstream-tries", "5"))->on, R::kOn5xx);
   EXPECT_EQ(retry(note("higress.io/proxy-next-upstream-tries", "-1"))->max_retries, 0u);
-  EXPECT_EQ(retry(note("higress.io/proxy-next-upstream-timeout", "2"))->per_try_timeout.count(),
-            2000);
+  EXPECT_EQ(retry(note("higress.io/proxy-next-upstream-timeout", "2"))->per_try_timeout.count(), 2000);
   EXPECT_EQ(retry(note("higress.io/proxy-next-upstream-timeout", "2"))->max_retries, 3u);
   EXPECT_EQ(retry(note("higress.io/proxy-next-upstream", "off"))->max_retries, 0u);
-  EXPECT_EQ(retry(note("higress.io/proxy-next-upstream", "http_502,http_404 junk"))->on,
-            R::kOnStatus);
+  EXPECT_EQ(retry(note("higress.io/proxy-next-upstream", "http_502,http_404 junk"))->on, R::kOnStatus);
   EXPECT_EQ(retry(note("higress.io/proxy-next-upstream", "http_502,http_404"))->statuses,
             (std::vector<uint16_t>{502, 404}));
-  EXPECT_EQ(retry(note("higress.io/proxy-next-upstream", "error non_idempotent"))->on,
-            R::kOn5xx | R::kNonIdempotent);
+  EXPECT_EQ(retry(note("higress.io/proxy-next-upstream", "error non_idempotent"))->on, R::kOn5xx | R::kNonIdempotent);
   EXPECT_EQ(retry(note("higress.io/proxy-next-upstream", "junk"))->on, R().on);
 }
 
 TEST(Annotations, MethodsAndTimeout) {
   World world;
   world.put("f", ingress("a", "h", path("/"),
-                         note("higress.io/match-method", "post PUT POST") +
-                             note("higress.io/timeout", "7")));
+                         note("higress.io/match-method", "post PUT POST") + note("higress.io/timeout", "7")));
   EXPECT_EQ(world.winner("GET http://h/"), "-");
   EXPECT_EQ(world.winner("POST http://h/"), "default/a");
   EXPECT_EQ(world.route("PUT http://h/")->methods, (std::vector<std::string>{"POST", "PUT"}));

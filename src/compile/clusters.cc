@@ -8,12 +8,9 @@ namespace sluice::compile {
 
 using resource::Kind;
 
-std::string ClusterKey::name() const {
-  return "outbound|" + std::to_string(port) + "|" + subset + "|" + host;
-}
+std::string ClusterKey::name() const { return "outbound|" + std::to_string(port) + "|" + subset + "|" + host; }
 
-ClusterTable::ClusterTable(const resource::Store& store, const Options& options,
-                           TlsContexts& contexts)
+ClusterTable::ClusterTable(const resource::Store& store, const Options& options, TlsContexts& contexts)
     : store_(store), options_(options), contexts_(contexts) {}
 
 ClusterTable::~ClusterTable() = default;
@@ -90,8 +87,7 @@ std::string ClusterTable::service_host(const std::string& ns, const std::string&
   return service + "." + ns + ".svc." + options_.domain_suffix;
 }
 
-bool ClusterTable::split_host(const std::string& host, std::string* ns,
-                              std::string* service) const {
+bool ClusterTable::split_host(const std::string& host, std::string* ns, std::string* service) const {
   std::string_view rest = host;
   std::string tail = ".svc." + options_.domain_suffix;
   if (!rest.ends_with(tail)) return false;
@@ -114,8 +110,7 @@ ClusterTable::Source ClusterTable::find(const std::string& host) const {
   return out;
 }
 
-std::optional<uint16_t> ClusterTable::port_by_name(const std::string& ns,
-                                                   const std::string& service,
+std::optional<uint16_t> ClusterTable::port_by_name(const std::string& ns, const std::string& service,
                                                    const std::string& port) const {
   const auto* found = store_.get<resource::Service>(ns, service);
   if (!found) return std::nullopt;
@@ -179,8 +174,7 @@ void ClusterTable::on_change(const resource::Change& change) {
     case Kind::kEndpointSlice:
       return on_slice(change);
     case Kind::kMcpBridge:
-      if (change.key.ns == options_.system_namespace && change.key.name == "default")
-        on_bridge(change);
+      if (change.key.ns == options_.system_namespace && change.key.name == "default") on_bridge(change);
       return;
     case Kind::kSecret: {
       auto at = by_secret_.find(change.key.ns + "/" + change.key.name);
@@ -220,11 +214,9 @@ void ClusterTable::on_bridge(const resource::Change& change) {
   registries_.clear();
   registry_slots_.clear();
   if (auto bridge = std::static_pointer_cast<const resource::McpBridge>(change.after)) {
-    for (const resource::Registry& registry : bridge->registries)
-      registries_[registry.host()] = {bridge, &registry};
+    for (const resource::Registry& registry : bridge->registries) registries_[registry.host()] = {bridge, &registry};
     for (const std::string& host : bridge->refused) {
-      if (auto last_good = old.find(host); last_good != old.end())
-        registries_.emplace(host, last_good->second);
+      if (auto last_good = old.find(host); last_good != old.end()) registries_.emplace(host, last_good->second);
     }
   }
   // Clusters that stay are acquired before they are released, so that they keep their slots.
@@ -253,8 +245,7 @@ void ClusterTable::set_resolved(const std::string& name, std::vector<net::Addres
   for (State* state : at->second) mark(*state, true);
 }
 
-void ClusterTable::set_health(const std::string& cluster, const net::Address& endpoint,
-                              bool healthy) {
+void ClusterTable::set_health(const std::string& cluster, const net::Address& endpoint, bool healthy) {
   auto at = by_name_.find(cluster);
   if (at == by_name_.end()) return;
   auto& set = unhealthy_[cluster];
@@ -275,8 +266,7 @@ size_t ClusterTable::flush(config::Snapshot& next) {
   built.clear();
   removed_.clear();
   // build() may not mark anything; the list is stable.
-  std::sort(marked_.begin(), marked_.end(),
-            [](const State* a, const State* b) { return a->slot < b->slot; });
+  std::sort(marked_.begin(), marked_.end(), [](const State* a, const State* b) { return a->slot < b->slot; });
   built.reserve(marked_.size());
   for (State* state : marked_) {
     bool existed = state->built != nullptr;

@@ -49,8 +49,7 @@ class ClusterTable {
   void release(uint32_t slot);
 
   // Offers options for a service and port; those of the oldest Ingress count.
-  void offer(const std::string& host, uint16_t port, const Age& age,
-             std::shared_ptr<const ServiceOptions> options);
+  void offer(const std::string& host, uint16_t port, const Age& age, std::shared_ptr<const ServiceOptions> options);
   void withdraw(const std::string& host, uint16_t port, const Age& age);
   // Whether other options than those of `age` are in force.
   bool is_overruled(const std::string& host, uint16_t port, const Age& age) const;
@@ -102,11 +101,9 @@ class ClusterTable {
 
   void build(State& state);
   bool build_from_service(State& state, const resource::Service& service, config::Cluster& cluster);
-  void build_from_registry(State& state, const resource::Registry& registry,
-                           config::Cluster& cluster);
+  void build_from_registry(State& state, const resource::Registry& registry, config::Cluster& cluster);
   void apply_options(State& state, config::Cluster& cluster);
-  bool build_tls(State& state, config::Cluster& cluster, const std::string& sni,
-                 const ServiceOptions* options);
+  bool build_tls(State& state, config::Cluster& cluster, const std::string& sni, const ServiceOptions* options);
   std::shared_ptr<const config::EndpointSet> build_endpoints(State& state) const;
   void add_service_endpoints(const resource::Service& service, const resource::ServicePort& port,
                              const std::string& subset, std::vector<config::Endpoint>& out) const;
@@ -129,15 +126,12 @@ class ClusterTable {
   // "host|port" → offers, the oldest first
   std::unordered_map<std::string, std::map<Age, std::shared_ptr<const ServiceOptions>>> offers_;
   // "ns/service" → slices by name
-  std::unordered_map<std::string,
-                     std::map<std::string, std::shared_ptr<const resource::EndpointSlice>>>
-      slices_;
+  std::unordered_map<std::string, std::map<std::string, std::shared_ptr<const resource::EndpointSlice>>> slices_;
   using Registries = std::unordered_map<std::string, std::shared_ptr<const resource::Registry>>;
-  Registries registries_;  // by host; each holds the McpBridge it is part of
+  Registries registries_;                                     // by host; each holds the McpBridge it is part of
   std::unordered_map<std::string, uint32_t> registry_slots_;  // by cluster name
   std::unordered_map<std::string, std::vector<net::Address>> resolved_;
-  std::unordered_map<std::string, std::unordered_set<net::Address, HashAddress>>
-      unhealthy_;  // by cluster name
+  std::unordered_map<std::string, std::unordered_set<net::Address, HashAddress>> unhealthy_;  // by cluster name
 };
 
 }  // namespace sluice::compile

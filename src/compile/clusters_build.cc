@@ -46,8 +46,7 @@ Protocol protocol_of(const resource::ServicePort& port) {
   std::string name = resource::to_lower(port.name);
   if (auto known = protocol_by_word(name)) return *known;
   if (name.starts_with("grpc-web-")) return *protocol_by_word("grpc-web");
-  if (auto known = protocol_by_word(std::string_view(name).substr(0, name.find('-'))))
-    return *known;
+  if (auto known = protocol_by_word(std::string_view(name).substr(0, name.find('-')))) return *known;
   return {};
 }
 
@@ -72,10 +71,10 @@ void ClusterTable::build(State& state) {
     usable = build_from_service(state, *source.service, *cluster);
   } else {
     std::string ns, service;
-    state.problem = split_host(state.key.host, &ns, &service)
-                        ? "Service " + ns + "/" + service + " does not exist; requests get 503"
-                        : "no Service or registry is called " +
-                              resource::in_quotes(state.key.host) + "; requests get 503";
+    state.problem =
+        split_host(state.key.host, &ns, &service)
+            ? "Service " + ns + "/" + service + " does not exist; requests get 503"
+            : "no Service or registry is called " + resource::in_quotes(state.key.host) + "; requests get 503";
     usable = false;
   }
   if (!usable) {
@@ -91,10 +90,9 @@ void ClusterTable::build(State& state) {
   cluster->endpoints = build_endpoints(state);
 }
 
-bool ClusterTable::build_from_service(State& state, const resource::Service& service,
-                                      config::Cluster& cluster) {
-  auto port = std::find_if(service.ports.begin(), service.ports.end(),
-                           [&](const auto& p) { return p.port == state.key.port; });
+bool ClusterTable::build_from_service(State& state, const resource::Service& service, config::Cluster& cluster) {
+  auto port =
+      std::find_if(service.ports.begin(), service.ports.end(), [&](const auto& p) { return p.port == state.key.port; });
   if (port == service.ports.end()) {
     state.problem = "Service " + service.meta.ns + "/" + service.meta.name + " has no port " +
                     std::to_string(state.key.port) + "; requests get 503";
@@ -124,8 +122,7 @@ bool ClusterTable::build_from_service(State& state, const resource::Service& ser
   return true;
 }
 
-void ClusterTable::build_from_registry(State& state, const resource::Registry& registry,
-                                       config::Cluster& cluster) {
+void ClusterTable::build_from_registry(State& state, const resource::Registry& registry, config::Cluster& cluster) {
   if (registry.port != state.key.port) {
     state.problem = state.key.host + " has no port " + std::to_string(state.key.port) + ", only " +
                     std::to_string(registry.port) + "; requests get 503";
@@ -174,8 +171,7 @@ void ClusterTable::apply_options(State& state, config::Cluster& cluster) {
     }
     return;
   }
-  bool http2 = options->protocol == P::kHttp2 || options->protocol == P::kGrpc ||
-               options->protocol == P::kGrpcs;
+  bool http2 = options->protocol == P::kHttp2 || options->protocol == P::kGrpc || options->protocol == P::kGrpcs;
   cluster.protocol = http2 ? config::UpstreamProtocol::kHttp2 : config::UpstreamProtocol::kHttp1;
   bool tls = options->protocol == P::kHttps || options->protocol == P::kGrpcs ||
              (options->protocol != P::kHttp && !options->client_secret.empty());
@@ -188,8 +184,7 @@ void ClusterTable::apply_options(State& state, config::Cluster& cluster) {
 bool ClusterTable::build_tls(State& state, config::Cluster& cluster, const std::string& sni,
                              const ServiceOptions* options) {
   net::TlsClientConfig config;
-  config.sni =
-      options && options->send_server_name && !options->ssl_name.empty() ? options->ssl_name : sni;
+  config.sni = options && options->send_server_name && !options->ssl_name.empty() ? options->ssl_name : sni;
   config.verify = options && options->verify;
   config.alpn = {cluster.protocol == config::UpstreamProtocol::kHttp2 ? "h2" : "http/1.1"};
   std::string problem;
@@ -248,8 +243,7 @@ std::shared_ptr<const config::EndpointSet> ClusterTable::build_endpoints(State& 
     if (source.service) {
       auto port = std::find_if(source.service->ports.begin(), source.service->ports.end(),
                                [&](const auto& p) { return p.port == state.key.port; });
-      if (port != source.service->ports.end())
-        add_service_endpoints(*source.service, *port, state.key.subset, list);
+      if (port != source.service->ports.end()) add_service_endpoints(*source.service, *port, state.key.subset, list);
     }
   } else if (Source source = find(state.key.host); source.registry && state.key.subset.empty()) {
     for (const auto& [ip, port] : source.registry->addresses) {
@@ -258,22 +252,17 @@ std::shared_ptr<const config::EndpointSet> ClusterTable::build_endpoints(State& 
       list.push_back(std::move(endpoint));
     }
   }
-  std::sort(list.begin(), list.end(),
-            [](const auto& a, const auto& b) { return a.address < b.address; });
-  list.erase(std::unique(list.begin(), list.end(),
-                         [](const auto& a, const auto& b) { return a.address == b.address; }),
+  std::sort(list.begin(), list.end(), [](const auto& a, const auto& b) { return a.address < b.address; });
+  list.erase(std::unique(list.begin(), list.end(), [](const auto& a, const auto& b) { return a.address == b.address; }),
              list.end());
   if (auto unhealthy = unhealthy_.find(state.name); unhealthy != unhealthy_.end()) {
-    for (config::Endpoint& endpoint : list)
-      endpoint.healthy = !unhealthy->second.contains(endpoint.address);
+    for (config::Endpoint& endpoint : list) endpoint.healthy = !unhealthy->second.contains(endpoint.address);
   }
   return out;
 }
 
-void ClusterTable::add_service_endpoints(const resource::Service& service,
-                                         const resource::ServicePort& port,
-                                         const std::string& subset,
-                                         std::vector<config::Endpoint>& out) const {
+void ClusterTable::add_service_endpoints(const resource::Service& service, const resource::ServicePort& port,
+                                         const std::string& subset, std::vector<config::Endpoint>& out) const {
   auto add = [&](const std::string& ip, uint16_t number) -> config::Endpoint* {
     auto address = net::Address::parse_ip(ip, number);
     if (!address) return nullptr;
@@ -308,8 +297,7 @@ void ClusterTable::add_service_endpoints(const resource::Service& service,
   }
 }
 
-void ClusterTable::add_dns_endpoints(const config::DnsDiscovery& dns,
-                                     std::vector<config::Endpoint>& out) const {
+void ClusterTable::add_dns_endpoints(const config::DnsDiscovery& dns, std::vector<config::Endpoint>& out) const {
   for (const std::string& name : dns.names) {
     auto at = resolved_.find(name);
     if (at == resolved_.end()) continue;

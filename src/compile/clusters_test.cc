@@ -41,8 +41,7 @@ TEST(Clusters, ExistWhileReferenced) {
 
 TEST(Clusters, SlotsAreUsedAgainInTheEnd) {
   World world;
-  for (int i = 0; i < 5000; ++i)
-    world.put("i", ingress("a", "h", path("/", "Prefix", "s" + std::to_string(i))));
+  for (int i = 0; i < 5000; ++i) world.put("i", ingress("a", "h", path("/", "Prefix", "s" + std::to_string(i))));
   EXPECT_LT(world.route("http://h/")->destinations[0].cluster, 600u);
 }
 
@@ -60,8 +59,7 @@ TEST(Endpoints, FromSlices) {
   EXPECT_EQ(world.control.snapshot()->hosts.find("h"), host) << "endpoints don't rebuild routes";
   EXPECT_EQ(world.control.compiler().last_work().hosts, 0u);
   EXPECT_EQ(world.control.compiler().last_work().clusters, 1u);
-  EXPECT_EQ(before->clusters.get(0)->endpoints->endpoints.size(), 2u)
-      << "old snapshots stay as they were";
+  EXPECT_EQ(before->clusters.get(0)->endpoints->endpoints.size(), 2u) << "old snapshots stay as they were";
   world.remove("e1");
   EXPECT_EQ(world.endpoints(kName), "10.0.0.1:8081 10.0.0.3:8081");
   world.put("e2", slice("two", "other", "10.0.0.3"));
@@ -109,13 +107,9 @@ TEST(Endpoints, FromEndpointsObject) {
 
 TEST(Endpoints, Subsets) {
   World world;
-  world.put(
-      "i",
-      ingress(
-          "a", "h",
-          "      - {path: /, pathType: Prefix, backend: {resource: {kind: K, name: n}}}\n",
-          "    higress.io/destination: |\n      50% svc.default.svc.cluster.local:80 v1\n      50% "
-          "svc.default.svc.cluster.local:80 v2\n"));
+  world.put("i", ingress("a", "h", "      - {path: /, pathType: Prefix, backend: {resource: {kind: K, name: n}}}\n",
+                         "    higress.io/destination: |\n      50% svc.default.svc.cluster.local:80 v1\n      50% "
+                         "svc.default.svc.cluster.local:80 v2\n"));
   world.put("s", service("svc") + slice("one", "svc", "1.1.1.1", "[{port: 8}]", ", version: v1") +
                      slice("two", "svc", "1.1.1.2", "[{port: 8}]", ", version: v2"));
   EXPECT_EQ(world.endpoints("outbound|80|v1|svc.default.svc.cluster.local"), "1.1.1.1:8");
@@ -124,13 +118,11 @@ TEST(Endpoints, Subsets) {
 
 TEST(Endpoints, Health) {
   World world;
-  world.put(
-      "f", ingress("a", "h", path("/")) + service("svc") + slice("one", "svc", "1.1.1.1, 1.1.1.2"));
+  world.put("f", ingress("a", "h", path("/")) + service("svc") + slice("one", "svc", "1.1.1.1, 1.1.1.2"));
   auto bad = *net::Address::parse_ip("1.1.1.2", 8080);
   auto snapshot = world.control.set_health(kName, bad, false);
   EXPECT_EQ(world.endpoints(kName), "1.1.1.1:8080 1.1.1.2:8080!");
-  EXPECT_EQ(world.control.set_health(kName, bad, false), snapshot)
-      << "nothing new, no new snapshot";
+  EXPECT_EQ(world.control.set_health(kName, bad, false), snapshot) << "nothing new, no new snapshot";
   world.put("g", slice("two", "svc", "1.1.1.3"));
   EXPECT_EQ(world.endpoints(kName), "1.1.1.1:8080 1.1.1.2:8080! 1.1.1.3:8080");
   world.control.set_health(kName, bad, true);
@@ -139,30 +131,29 @@ TEST(Endpoints, Health) {
 
 TEST(Dns, ExternalName) {
   World world;
-  world.put("f", ingress("a", "h", path("/", "Prefix", "svc", "number: 443")) +
-                     service("svc", "[{name: https, port: 443}]",
-                             ", type: ExternalName, externalName: Api.Example.com."));
+  world.put("f",
+            ingress("a", "h", path("/", "Prefix", "svc", "number: 443")) +
+                service("svc", "[{name: https, port: 443}]", ", type: ExternalName, externalName: Api.Example.com."));
   const std::string name = "outbound|443||svc.default.svc.cluster.local";
   EXPECT_EQ(world.control.dns_names(), std::vector<std::string>{"api.example.com"});
   EXPECT_EQ(world.endpoints(name), "");
-  world.control.set_resolved("api.example.com", {*net::Address::parse_ip("2.2.2.2"),
-                                                 *net::Address::parse_ip("1.1.1.1", 99)});
+  world.control.set_resolved("api.example.com",
+                             {*net::Address::parse_ip("2.2.2.2"), *net::Address::parse_ip("1.1.1.1", 99)});
   EXPECT_EQ(world.endpoints(name), "1.1.1.1:443 2.2.2.2:443");
   EXPECT_EQ(world.cluster(name)->tls->sni, "api.example.com");
   EXPECT_EQ(world.cluster(name)->endpoints->endpoints[0].hostname, "api.example.com");
   world.put("f2", ingress("b", "g", path("/x")));
-  EXPECT_EQ(world.endpoints(name), "1.1.1.1:443 2.2.2.2:443")
-      << "a rebuild keeps what was resolved";
+  EXPECT_EQ(world.endpoints(name), "1.1.1.1:443 2.2.2.2:443") << "a rebuild keeps what was resolved";
   world.remove("f");
   EXPECT_TRUE(world.control.dns_names().empty());
 }
 
 TEST(Dns, ExternalNameOfAServiceIsAnAlias) {
   World world;
-  world.put("f", ingress("a", "h", path("/")) +
-                     service("svc", "[{port: 80}]",
-                             ", type: ExternalName, externalName: real.default.svc.cluster.local") +
-                     service("real") + slice("one", "real", "1.1.1.1"));
+  world.put("f",
+            ingress("a", "h", path("/")) +
+                service("svc", "[{port: 80}]", ", type: ExternalName, externalName: real.default.svc.cluster.local") +
+                service("real") + slice("one", "real", "1.1.1.1"));
   EXPECT_TRUE(world.control.dns_names().empty());
   EXPECT_EQ(world.endpoints(kName), "1.1.1.1:8080");
   world.put("g", slice("two", "real", "1.1.1.2"));
@@ -171,17 +162,12 @@ TEST(Dns, ExternalNameOfAServiceIsAnAlias) {
 
 TEST(Registries, StaticAndDns) {
   World world;
-  world.put(
-      "b",
-      bridge(
-          "  - {type: static, name: one, domain: '1.1.1.1:80,[::1]:81', port: 8080}\n"
-          "  - {type: dns, name: two, domain: 'a.example.com,b.example.com', port: 443, protocol: "
-          "https}\n"
-          "  - {type: dns, name: three, domain: c.example.com, port: 50051, protocol: grpcs}\n"));
-  EXPECT_EQ(world.endpoints("outbound|8080||one.static"), "1.1.1.1:80 [::1]:81")
-      << "exists without a route";
-  EXPECT_EQ(world.control.dns_names(),
-            (std::vector<std::string>{"a.example.com", "b.example.com", "c.example.com"}));
+  world.put("b", bridge("  - {type: static, name: one, domain: '1.1.1.1:80,[::1]:81', port: 8080}\n"
+                        "  - {type: dns, name: two, domain: 'a.example.com,b.example.com', port: 443, protocol: "
+                        "https}\n"
+                        "  - {type: dns, name: three, domain: c.example.com, port: 50051, protocol: grpcs}\n"));
+  EXPECT_EQ(world.endpoints("outbound|8080||one.static"), "1.1.1.1:80 [::1]:81") << "exists without a route";
+  EXPECT_EQ(world.control.dns_names(), (std::vector<std::string>{"a.example.com", "b.example.com", "c.example.com"}));
   EXPECT_EQ(world.cluster("outbound|443||two.dns")->tls->sni, "");
   EXPECT_EQ(world.cluster("outbound|443||two.dns")->protocol, config::UpstreamProtocol::kHttp1);
   EXPECT_EQ(world.cluster("outbound|50051||three.dns")->tls->sni, "c.example.com");
@@ -222,29 +208,24 @@ TEST(Registries, OnlyTheDefaultBridgeOfTheSystemNamespace) {
 
 TEST(Registries, DestinationWithoutPort) {
   World world;
-  const std::string text = ingress(
-      "a", "h", "      - {path: /, pathType: Prefix, backend: {resource: {kind: K, name: n}}}\n",
-      note("higress.io/destination", "one.static"));
+  const std::string text =
+      ingress("a", "h", "      - {path: /, pathType: Prefix, backend: {resource: {kind: K, name: n}}}\n",
+              note("higress.io/destination", "one.static"));
   world.put("i", text);
   EXPECT_EQ(world.target("http://h/"), "outbound|80||one.static");
   world.put("b", bridge("  - {type: static, name: one, domain: '1.1.1.1:80', port: 8080}\n"));
   EXPECT_EQ(world.target("http://h/"), "outbound|8080||one.static");
   world.remove("b");
   EXPECT_EQ(world.target("http://h/"), "outbound|80||one.static");
-  EXPECT_NE(world.all().find("no Service or registry is called \"one.static\"; requests get 503"),
-            std::string::npos);
+  EXPECT_NE(world.all().find("no Service or registry is called \"one.static\"; requests get 503"), std::string::npos);
 }
 
 TEST(Registries, WrongPort) {
   World world;
-  world.put(
-      "i",
-      bridge("  - {type: static, name: one, domain: '1.1.1.1:80', port: 8080}\n") +
-          ingress("a", "h",
-                  "      - {path: /, pathType: Prefix, backend: {resource: {kind: K, name: n}}}\n",
-                  note("higress.io/destination", "one.static:81")));
-  EXPECT_NE(world.all().find("one.static has no port 81, only 8080; requests get 503"),
-            std::string::npos);
+  world.put("i", bridge("  - {type: static, name: one, domain: '1.1.1.1:80', port: 8080}\n") +
+                     ingress("a", "h", "      - {path: /, pathType: Prefix, backend: {resource: {kind: K, name: n}}}\n",
+                             note("higress.io/destination", "one.static:81")));
+  EXPECT_NE(world.all().find("one.static has no port 81, only 8080; requests get 503"), std::string::npos);
   EXPECT_EQ(world.endpoints("outbound|81||one.static"), "");
 }
 
@@ -281,8 +262,7 @@ TEST(Protocols, Words) {
     port.app_protocol = c.app_protocol;
     port.name = c.name;
     Protocol protocol = protocol_of(port);
-    EXPECT_EQ(protocol.version == config::UpstreamProtocol::kHttp2, c.http2)
-        << c.app_protocol << " " << c.name;
+    EXPECT_EQ(protocol.version == config::UpstreamProtocol::kHttp2, c.http2) << c.app_protocol << " " << c.name;
     EXPECT_EQ(protocol.tls, c.tls) << c.app_protocol << " " << c.name;
   }
 }
@@ -290,14 +270,12 @@ TEST(Protocols, Words) {
 TEST(ServiceOptions, OldestIngressDecides) {
   World world;
   world.put("s", service("svc"));
-  world.put("young",
-            ingress("young", "y", path("/"), note("higress.io/load-balance", "random"), born(2)));
+  world.put("young", ingress("young", "y", path("/"), note("higress.io/load-balance", "random"), born(2)));
   EXPECT_EQ(world.cluster(kName)->load_balancing, config::LoadBalancing::kRandom);
   world.put("none", ingress("none", "n", path("/"), "", born(0)));
   EXPECT_EQ(world.cluster(kName)->load_balancing, config::LoadBalancing::kRandom)
       << "an Ingress that says nothing decides nothing";
-  world.put("old",
-            ingress("old", "o", path("/"), note("higress.io/backend-protocol", "grpc"), born(1)));
+  world.put("old", ingress("old", "o", path("/"), note("higress.io/backend-protocol", "grpc"), born(1)));
   EXPECT_EQ(world.cluster(kName)->load_balancing, config::LoadBalancing::kLeastRequest)
       << "values of others are ignored as a block";
   EXPECT_EQ(world.cluster(kName)->protocol, config::UpstreamProtocol::kHttp2);
@@ -319,18 +297,13 @@ TEST(ServiceOptions, HashAndAffinity) {
   using S = config::HashPolicy::Source;
   EXPECT_EQ(apply(note("higress.io/upstream-hash-by", "$request_uri")).hash.source, S::kPath);
   EXPECT_EQ(apply(note("higress.io/upstream-hash-by", "$host")).hash.source, S::kAuthority);
-  EXPECT_EQ(apply(note("higress.io/upstream-hash-by", "$remote_addr")).hash.source,
-            S::kSourceAddress);
+  EXPECT_EQ(apply(note("higress.io/upstream-hash-by", "$remote_addr")).hash.source, S::kSourceAddress);
   EXPECT_EQ(apply(note("higress.io/upstream-hash-by", "$http_X-User_id")).hash.name, "x-user_id");
   EXPECT_EQ(apply(note("higress.io/upstream-hash-by", "$arg_Q")).hash.name, "Q");
-  EXPECT_EQ(apply(note("higress.io/upstream-hash-by", "$arg_Q")).load_balancing,
-            config::LoadBalancing::kRingHash);
-  EXPECT_EQ(apply(note("higress.io/upstream-hash-by", "$a$b")).load_balancing,
-            config::LoadBalancing::kRoundRobin);
-  EXPECT_EQ(apply(note("higress.io/load-balance", "round_robin")).load_balancing,
-            config::LoadBalancing::kRoundRobin);
-  EXPECT_EQ(apply(note("higress.io/load-balance", "ewma")).load_balancing,
-            config::LoadBalancing::kLeastRequest);
+  EXPECT_EQ(apply(note("higress.io/upstream-hash-by", "$arg_Q")).load_balancing, config::LoadBalancing::kRingHash);
+  EXPECT_EQ(apply(note("higress.io/upstream-hash-by", "$a$b")).load_balancing, config::LoadBalancing::kRoundRobin);
+  EXPECT_EQ(apply(note("higress.io/load-balance", "round_robin")).load_balancing, config::LoadBalancing::kRoundRobin);
+  EXPECT_EQ(apply(note("higress.io/load-balance", "ewma")).load_balancing, config::LoadBalancing::kLeastRequest);
   const config::Cluster& cookie =
       apply(note("higress.io/affinity", "cookie") + note("higress.io/upstream-hash-by", "$host") +
             note("higress.io/session-cookie-expires", "7"));
@@ -338,8 +311,7 @@ TEST(ServiceOptions, HashAndAffinity) {
   EXPECT_EQ(cookie.hash.name, "INGRESSCOOKIE");
   EXPECT_EQ(cookie.hash.cookie_path, "/");
   EXPECT_EQ(cookie.hash.cookie_ttl.count(), 7);
-  EXPECT_EQ(apply(note("higress.io/session-cookie-name", "c") +
-                  note("higress.io/session-cookie-max-age", "9"))
+  EXPECT_EQ(apply(note("higress.io/session-cookie-name", "c") + note("higress.io/session-cookie-max-age", "9"))
                 .hash.cookie_ttl.count(),
             9);
 }
@@ -352,27 +324,19 @@ TEST(ServiceOptions, UpstreamTls) {
   };
   EXPECT_EQ(apply(note("higress.io/backend-protocol", "HTTP"))->tls, nullptr);
   EXPECT_NE(apply(note("higress.io/backend-protocol", "https"))->tls, nullptr);
-  EXPECT_EQ(apply(note("higress.io/backend-protocol", "HTTPS"))->protocol,
-            config::UpstreamProtocol::kHttp1);
-  EXPECT_EQ(apply(note("higress.io/backend-protocol", "GRPCS"))->protocol,
-            config::UpstreamProtocol::kHttp2);
-  EXPECT_EQ(apply(note("higress.io/backend-protocol", "HTTPS") +
-                  note("higress.io/proxy-ssl-name", "x.y") +
+  EXPECT_EQ(apply(note("higress.io/backend-protocol", "HTTPS"))->protocol, config::UpstreamProtocol::kHttp1);
+  EXPECT_EQ(apply(note("higress.io/backend-protocol", "GRPCS"))->protocol, config::UpstreamProtocol::kHttp2);
+  EXPECT_EQ(apply(note("higress.io/backend-protocol", "HTTPS") + note("higress.io/proxy-ssl-name", "x.y") +
                   note("higress.io/proxy-ssl-server-name", "on"))
                 ->tls->sni,
             "x.y");
-  EXPECT_EQ(
-      apply(note("higress.io/backend-protocol", "HTTPS") + note("higress.io/proxy-ssl-name", "x.y"))
-          ->tls->sni,
-      "");
+  EXPECT_EQ(apply(note("higress.io/backend-protocol", "HTTPS") + note("higress.io/proxy-ssl-name", "x.y"))->tls->sni,
+            "");
   // A client certificate that isn't there closes the way rather than opening it without.
-  EXPECT_EQ(apply(note("higress.io/backend-protocol", "HTTPS") +
-                  note("higress.io/proxy-ssl-secret", "none"))
-                ->tls,
+  EXPECT_EQ(apply(note("higress.io/backend-protocol", "HTTPS") + note("higress.io/proxy-ssl-secret", "none"))->tls,
             nullptr);
-  EXPECT_NE(
-      world.all().find("Secret default/none for the upstream (proxy-ssl-secret) does not exist"),
-      std::string::npos)
+  EXPECT_NE(world.all().find("Secret default/none for the upstream (proxy-ssl-secret) does not exist"),
+            std::string::npos)
       << world.all();
   world.put("e", slice("one", "svc", "1.1.1.1"));
   EXPECT_EQ(world.endpoints(kName), "");

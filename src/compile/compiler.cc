@@ -63,11 +63,9 @@ void Compiler::on_change(const resource::Change& change) {
       return clusters_.on_change(change);
     case Kind::kMcpBridge:
       clusters_.on_change(change);
-      for (const auto* bridge :
-           {as<resource::McpBridge>(change.before), as<resource::McpBridge>(change.after)}) {
+      for (const auto* bridge : {as<resource::McpBridge>(change.before), as<resource::McpBridge>(change.after)}) {
         if (!bridge) continue;
-        for (const resource::Registry& registry : bridge->registries)
-          recompile_users(registry.host());
+        for (const resource::Registry& registry : bridge->registries) recompile_users(registry.host());
       }
       return;
     case Kind::kSecret:
@@ -75,8 +73,7 @@ void Compiler::on_change(const resource::Change& change) {
       tls_.on_secret(change.key);
       return;
     case Kind::kConfigMap:
-      if (change.key.ns == options_.system_namespace && change.key.name == kGlobalsConfigMap)
-        on_globals(change.after);
+      if (change.key.ns == options_.system_namespace && change.key.name == kGlobalsConfigMap) on_globals(change.after);
       return;
     case Kind::kIngressClass:
       return;  // an Ingress names its class; nothing of the class object is looked at
@@ -159,10 +156,9 @@ void Compiler::ingress_diagnostics(const IngressEntry& entry, resource::Diagnost
   out.insert(out.end(), entry.compiled.diagnostics.begin(), entry.compiled.diagnostics.end());
   hosts_.diagnostics(entry, out);
   tls_.diagnostics(entry, out);
-  auto add = [&](resource::Severity severity, const CompiledIngress::ClusterUse& use,
-                 std::string message) {
-    out.push_back({severity, ingress.meta.file ? *ingress.meta.file : std::string(), use.mark.line,
-                   use.mark.column, ingress.key().to_string(), use.field, std::move(message)});
+  auto add = [&](resource::Severity severity, const CompiledIngress::ClusterUse& use, std::string message) {
+    out.push_back({severity, ingress.meta.file ? *ingress.meta.file : std::string(), use.mark.line, use.mark.column,
+                   ingress.key().to_string(), use.field, std::move(message)});
   };
   for (const auto& use : entry.compiled.clusters) {
     if (std::string problem = clusters_.problem(use.slot); !problem.empty()) {
@@ -172,8 +168,7 @@ void Compiler::ingress_diagnostics(const IngressEntry& entry, resource::Diagnost
       add(resource::Severity::kWarning, use,
           "an older Ingress decides the upstream annotations (load-balance, backend-protocol, …) "
           "of " +
-              use.host + ":" + std::to_string(use.port) +
-              "; those of this Ingress have no effect on it");
+              use.host + ":" + std::to_string(use.port) + "; those of this Ingress have no effect on it");
     }
   }
 }
@@ -182,8 +177,7 @@ resource::Diagnostics Compiler::diagnostics() const {
   resource::Diagnostics out = globals_diagnostics_;
   std::vector<const IngressEntry*> entries;
   for (const auto& [key, entry] : ingresses_) entries.push_back(entry.get());
-  std::sort(entries.begin(), entries.end(),
-            [](const auto* a, const auto* b) { return a->age.name < b->age.name; });
+  std::sort(entries.begin(), entries.end(), [](const auto* a, const auto* b) { return a->age.name < b->age.name; });
   for (const IngressEntry* entry : entries) ingress_diagnostics(*entry, out);
   clusters_.diagnostics(out);
   return out;
@@ -192,11 +186,9 @@ resource::Diagnostics Compiler::diagnostics() const {
 resource::Diagnostics Compiler::diagnostics(const resource::ObjectKey& key) const {
   resource::Diagnostics out;
   if (key.kind == Kind::kIngress) {
-    if (auto at = ingresses_.find(key); at != ingresses_.end())
-      ingress_diagnostics(*at->second, out);
+    if (auto at = ingresses_.find(key); at != ingresses_.end()) ingress_diagnostics(*at->second, out);
   } else if (key.kind == Kind::kConfigMap) {
-    if (key.ns == options_.system_namespace && key.name == kGlobalsConfigMap)
-      out = globals_diagnostics_;
+    if (key.ns == options_.system_namespace && key.name == kGlobalsConfigMap) out = globals_diagnostics_;
   } else if (key.kind == Kind::kSecret) {
     tls_.diagnostics_of_secret(key, out);
     resource::Diagnostics all;

@@ -83,10 +83,8 @@ class Compiler {
   HostTable hosts_;
   TlsHosts tls_;
 
-  std::unordered_map<resource::ObjectKey, std::unique_ptr<IngressEntry>, resource::ObjectKeyHash>
-      ingresses_;
-  std::unordered_map<std::string, std::unordered_set<resource::ObjectKey, resource::ObjectKeyHash>>
-      needs_;
+  std::unordered_map<resource::ObjectKey, std::unique_ptr<IngressEntry>, resource::ObjectKeyHash> ingresses_;
+  std::unordered_map<std::string, std::unordered_set<resource::ObjectKey, resource::ObjectKeyHash>> needs_;
   std::unordered_set<resource::ObjectKey, resource::ObjectKeyHash> marked_;
   std::shared_ptr<const config::Globals> globals_;
   resource::Diagnostics globals_diagnostics_;

@@ -7,8 +7,7 @@ namespace sluice::compile {
 
 ControlPlane::ControlPlane(Options options) : compiler_(store_, std::move(options)) {}
 
-Update ControlPlane::apply(std::vector<resource::ParsedFile> changed,
-                           const std::vector<std::string>& removed) {
+Update ControlPlane::apply(std::vector<resource::ParsedFile> changed, const std::vector<std::string>& removed) {
   resource::Changes changes;
   std::vector<std::string> names;
   // New content first: an object that moved from one file to another must not be gone in between.
@@ -26,8 +25,7 @@ Update ControlPlane::apply(std::vector<resource::ParsedFile> changed,
     out.diagnostics.insert(out.diagnostics.end(), std::make_move_iterator(own.begin()),
                            std::make_move_iterator(own.end()));
   }
-  std::set<resource::ObjectKey> touched(compiler_.last_compiled().begin(),
-                                        compiler_.last_compiled().end());
+  std::set<resource::ObjectKey> touched(compiler_.last_compiled().begin(), compiler_.last_compiled().end());
   for (const resource::Change& change : changes) {
     if (change.after) touched.insert(change.key);
   }
@@ -39,14 +37,13 @@ Update ControlPlane::apply(std::vector<resource::ParsedFile> changed,
   return out;
 }
 
-Compiler::SnapshotPointer ControlPlane::set_resolved(const std::string& name,
-                                                     std::vector<net::Address> addresses) {
+Compiler::SnapshotPointer ControlPlane::set_resolved(const std::string& name, std::vector<net::Address> addresses) {
   compiler_.set_resolved(name, std::move(addresses));
   return compiler_.refresh();
 }
 
-Compiler::SnapshotPointer ControlPlane::set_health(const std::string& cluster,
-                                                   const net::Address& endpoint, bool healthy) {
+Compiler::SnapshotPointer ControlPlane::set_health(const std::string& cluster, const net::Address& endpoint,
+                                                   bool healthy) {
   compiler_.set_health(cluster, endpoint, healthy);
   return compiler_.refresh();
 }
@@ -54,8 +51,7 @@ Compiler::SnapshotPointer ControlPlane::set_health(const std::string& cluster,
 resource::Diagnostics ControlPlane::diagnostics() const {
   resource::Diagnostics out = store_.diagnostics();
   resource::Diagnostics compiled = compiler_.diagnostics();
-  out.insert(out.end(), std::make_move_iterator(compiled.begin()),
-             std::make_move_iterator(compiled.end()));
+  out.insert(out.end(), std::make_move_iterator(compiled.begin()), std::make_move_iterator(compiled.end()));
   return out;
 }
 

@@ -44,10 +44,8 @@ class ControlPlane {
 
   // As Compiler's; each returns a new snapshot at once. Unchanged input returns the snapshot in
   // force.
-  Compiler::SnapshotPointer set_resolved(const std::string& name,
-                                         std::vector<net::Address> addresses);
-  Compiler::SnapshotPointer set_health(const std::string& cluster, const net::Address& endpoint,
-                                       bool healthy);
+  Compiler::SnapshotPointer set_resolved(const std::string& name, std::vector<net::Address> addresses);
+  Compiler::SnapshotPointer set_health(const std::string& cluster, const net::Address& endpoint, bool healthy);
   std::vector<std::string> dns_names() const { return compiler_.dns_names(); }
 
   Compiler::SnapshotPointer snapshot() const { return compiler_.snapshot(); }

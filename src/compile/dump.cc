@@ -104,8 +104,7 @@ void write_retry(JsonWriter& out, const RetryPolicy& retry) {
     for (uint16_t status : retry.statuses) out.value(status);
     out.end_array();
   }
-  if (retry.per_try_timeout.count())
-    out.member("per_try_timeout_ms", retry.per_try_timeout.count());
+  if (retry.per_try_timeout.count()) out.member("per_try_timeout_ms", retry.per_try_timeout.count());
   out.end_object();
 }
 
@@ -192,8 +191,7 @@ const char* name_of(PathMatch::Kind kind) {
 }
 
 std::string describe(const PathMatch& match) {
-  std::string text =
-      match.kind == PathMatch::Kind::kPrefix && match.text.empty() ? "/" : match.text;
+  std::string text = match.kind == PathMatch::Kind::kPrefix && match.text.empty() ? "/" : match.text;
   return std::string(name_of(match.kind)) + " " + text + (match.ignore_case ? " (any case)" : "");
 }
 
@@ -256,9 +254,7 @@ void write_route(JsonWriter& out, const Snapshot& snapshot, const Route& route) 
   if (route.redirect) write_redirect(out, *route.redirect);
   out.key("destinations").begin_array();
   for (const Destination& destination : route.destinations) {
-    out.begin_object()
-        .member("cluster", destination.cluster_name)
-        .member("weight", destination.weight);
+    out.begin_object().member("cluster", destination.cluster_name).member("weight", destination.weight);
     const Cluster* cluster = snapshot.clusters.get(destination.cluster);
     if (!cluster || cluster->name != destination.cluster_name) out.member("exists", false);
     write_filters(out, destination.filters);
@@ -296,8 +292,7 @@ std::string dump(const Snapshot& snapshot, const DumpOptions& options) {
   out.end_array();
   std::vector<const Cluster*> clusters;
   snapshot.clusters.for_each([&](const Cluster& cluster) { clusters.push_back(&cluster); });
-  std::sort(clusters.begin(), clusters.end(),
-            [](const Cluster* a, const Cluster* b) { return a->name < b->name; });
+  std::sort(clusters.begin(), clusters.end(), [](const Cluster* a, const Cluster* b) { return a->name < b->name; });
   out.key("clusters").begin_array();
   for (const Cluster* cluster : clusters) write_cluster(out, *cluster, options.endpoints);
   out.end_array().end_object();

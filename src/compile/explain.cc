@@ -41,8 +41,7 @@ bool find_header(const void* context, std::string_view name, std::string_view* v
   // Several values of one name are one list; what a condition sees is kept per thread because the
   // key borrows it.
   static thread_local std::string joined;
-  const auto& headers =
-      *static_cast<const std::vector<std::pair<std::string, std::string>>*>(context);
+  const auto& headers = *static_cast<const std::vector<std::pair<std::string, std::string>>*>(context);
   bool found = false;
   for (const auto& [key, text] : headers) {
     if (key != name) continue;
@@ -61,8 +60,7 @@ std::string reason(const MatchTrace::Candidate& candidate, const RequestKey& key
       return "the path " + std::string(key.path) + " is not " + describe(candidate.route->path);
     case MatchTrace::Reason::kMethod: {
       std::string list;
-      for (const std::string& method : candidate.route->methods)
-        list += (list.empty() ? "" : ", ") + method;
+      for (const std::string& method : candidate.route->methods) list += (list.empty() ? "" : ", ") + method;
       return "the method " + std::string(key.method) + " is not one of " + list;
     }
     case MatchTrace::Reason::kCondition:
@@ -91,12 +89,10 @@ const char* word(MatchTrace::Reason reason) {
 
 // The candidates worth telling of: those whose path fits, and of the others the last before the
 // winner.
-std::vector<const MatchTrace::Candidate*> worth_telling(const MatchTrace::Host& host, size_t limit,
-                                                        size_t* left_out) {
+std::vector<const MatchTrace::Candidate*> worth_telling(const MatchTrace::Host& host, size_t limit, size_t* left_out) {
   std::vector<const MatchTrace::Candidate*> out;
   size_t others = 0;
-  for (const auto& candidate : host.candidates)
-    others += candidate.reason == MatchTrace::Reason::kPath;
+  for (const auto& candidate : host.candidates) others += candidate.reason == MatchTrace::Reason::kPath;
   size_t skip = others > limit ? others - limit : 0;
   *left_out = skip + host.omitted;
   for (const auto& candidate : host.candidates) {
@@ -111,21 +107,15 @@ std::vector<const MatchTrace::Candidate*> worth_telling(const MatchTrace::Host& 
 
 class Explainer {
  public:
-  Explainer(const Snapshot& snapshot, const ExplainRequest& request, std::string_view path,
-            size_t limit)
+  Explainer(const Snapshot& snapshot, const ExplainRequest& request, std::string_view path, size_t limit)
       : snapshot_(snapshot), request_(request), key_(request.key(path)), limit_(limit) {}
 
   Explanation run() {
     Match found = match(snapshot_, key_, &trace_);
     line(request_.method + " " + request_.scheme + "://" + request_.authority + request_.target);
     json_.begin_object();
-    json_.key("request")
-        .begin_object()
-        .member("method", request_.method)
-        .member("scheme", request_.scheme);
-    json_.member("host", trace_.host)
-        .member("path", std::string(key_.path))
-        .member("query", std::string(key_.query));
+    json_.key("request").begin_object().member("method", request_.method).member("scheme", request_.scheme);
+    json_.member("host", trace_.host).member("path", std::string(key_.path)).member("query", std::string(key_.query));
     json_.end_object();
     if (key_.path != request_.target.substr(0, request_.target.find('?'))) {
       line("path after normalisation: " + std::string(key_.path));
@@ -146,8 +136,7 @@ class Explainer {
     if (request_.scheme != "https") return;
     const TlsHost* host = match_tls(snapshot_, trace_.host);
     if (!host) return line("TLS: no certificate for this name; the handshake fails");
-    line("TLS: " + host->domain + ", Secret " + host->secret +
-         (host->mutual ? ", client certificate required" : "") +
+    line("TLS: " + host->domain + ", Secret " + host->secret + (host->mutual ? ", client certificate required" : "") +
          (host->context ? "" : ", not usable: the handshake fails"));
     json_.key("tls").begin_object().member("domain", host->domain).member("secret", host->secret);
     json_.member("usable", host->context != nullptr).member("mutual", host->mutual).end_object();
@@ -160,20 +149,16 @@ class Explainer {
       json_.end_object();
       return;
     }
-    line("host " + host.domain + ": " + std::to_string(host.candidates.size() + host.omitted) +
-         " routes");
+    line("host " + host.domain + ": " + std::to_string(host.candidates.size() + host.omitted) + " routes");
     size_t left_out = 0;
     auto shown = worth_telling(host, limit_, &left_out);
-    if (left_out)
-      line("    (" + std::to_string(left_out) + " routes of other paths are not shown)");
+    if (left_out) line("    (" + std::to_string(left_out) + " routes of other paths are not shown)");
     json_.member("not_shown", left_out).key("routes").begin_array();
     for (const MatchTrace::Candidate* candidate : shown) {
       bool won = candidate->reason == MatchTrace::Reason::kMatched;
-      line(std::string(won ? "  > " : "    ") + describe(candidate->route->path) + "  " +
-           candidate->route->origin + ": " + reason(*candidate, key_));
-      json_.begin_object()
-          .member("path", describe(candidate->route->path))
-          .member("route", candidate->route->name);
+      line(std::string(won ? "  > " : "    ") + describe(candidate->route->path) + "  " + candidate->route->origin +
+           ": " + reason(*candidate, key_));
+      json_.begin_object().member("path", describe(candidate->route->path)).member("route", candidate->route->name);
       json_.member("origin", candidate->route->origin).member("result", word(candidate->reason));
       json_.member("reason", reason(*candidate, key_)).end_object();
     }
@@ -193,16 +178,13 @@ class Explainer {
     write_route(json_, snapshot_, route);
     if (!route.filters.empty()) {
       std::string names;
-      for (const auto& filter : route.filters)
-        names += (names.empty() ? "" : ", ") + std::string(filter->name());
+      for (const auto& filter : route.filters) names += (names.empty() ? "" : ", ") + std::string(filter->name());
       line("  filters: " + names);
     }
-    if (route.redirect &&
-        (!route.redirect->https_only_on_plaintext || request_.scheme != "https")) {
+    if (route.redirect && (!route.redirect->https_only_on_plaintext || request_.scheme != "https")) {
       const Redirect& to = *route.redirect;
-      line("  redirect " + std::to_string(to.status) + " to " +
-           (to.scheme.empty() ? request_.scheme : to.scheme) + "://" +
-           (to.host.empty() ? request_.authority : to.host) +
+      line("  redirect " + std::to_string(to.status) + " to " + (to.scheme.empty() ? request_.scheme : to.scheme) +
+           "://" + (to.host.empty() ? request_.authority : to.host) +
            (to.path.empty() ? std::string(key_.path) : to.path));
       return;
     }
@@ -218,8 +200,7 @@ class Explainer {
       snprintf(percent, sizeof(percent), "%.4g%%", share);
       const Cluster* cluster = snapshot_.clusters.get(destination.cluster);
       bool exists = cluster && cluster->name == destination.cluster_name;
-      line("  " + std::string(percent) + " to " + destination.cluster_name +
-           (exists ? "" : ": does not exist, 503"));
+      line("  " + std::string(percent) + " to " + destination.cluster_name + (exists ? "" : ": does not exist, 503"));
       if (!exists) continue;
       write_cluster(json_, *cluster, true);
       endpoints(*cluster);
@@ -233,8 +214,7 @@ class Explainer {
     if (list.empty()) line("    no endpoints: 503");
     for (size_t i = 0; i < std::min(list.size(), kMost); ++i) {
       const Endpoint& endpoint = list[i];
-      line("    " + endpoint.address.to_string() +
-           (endpoint.hostname.empty() ? "" : " (" + endpoint.hostname + ")") +
+      line("    " + endpoint.address.to_string() + (endpoint.hostname.empty() ? "" : " (" + endpoint.hostname + ")") +
            (endpoint.weight == 1 ? "" : " weight " + std::to_string(endpoint.weight)) +
            (endpoint.healthy ? "" : " unhealthy"));
     }
@@ -252,8 +232,7 @@ class Explainer {
 
 }  // namespace
 
-Result<ExplainRequest> ExplainRequest::parse(std::string_view request,
-                                             const std::vector<std::string>& headers) {
+Result<ExplainRequest> ExplainRequest::parse(std::string_view request, const std::vector<std::string>& headers) {
   ExplainRequest out;
   request = trim(request);
   size_t space = request.find(' ');
@@ -266,8 +245,7 @@ Result<ExplainRequest> ExplainRequest::parse(std::string_view request,
     return Error{"a request is written METHOD http://host/path or METHOD https://host/path"};
   }
   out.scheme = lower(request.substr(0, scheme));
-  if (out.scheme != "http" && out.scheme != "https")
-    return Error{"\"" + out.scheme + "\" is not http or https"};
+  if (out.scheme != "http" && out.scheme != "https") return Error{"\"" + out.scheme + "\" is not http or https"};
   request.remove_prefix(scheme + 3);
   request = request.substr(0, request.find('#'));
   size_t end = std::min(request.find_first_of("/?"), request.size());
@@ -276,8 +254,7 @@ Result<ExplainRequest> ExplainRequest::parse(std::string_view request,
   if (out.target.empty() || out.target[0] == '?') out.target = "/" + out.target;
   for (const std::string& header : headers) {
     size_t colon = header.find(':', 1);
-    if (colon == header.npos)
-      return Error{"the header \"" + header + "\" is not written Name: value"};
+    if (colon == header.npos) return Error{"the header \"" + header + "\" is not written Name: value"};
     std::string name = lower(trim(std::string_view(header).substr(0, colon)));
     std::string value(trim(std::string_view(header).substr(colon + 1)));
     if (name == "host") {
@@ -302,8 +279,8 @@ RequestKey ExplainRequest::key(std::string_view normalised_path) const {
   return out;
 }
 
-Explanation explain(const Snapshot& snapshot, const ExplainRequest& request,
-                    std::string_view normalised_path, size_t max_candidates) {
+Explanation explain(const Snapshot& snapshot, const ExplainRequest& request, std::string_view normalised_path,
+                    size_t max_candidates) {
   return Explainer(snapshot, request, normalised_path, max_candidates).run();
 }
 

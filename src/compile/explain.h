@@ -23,8 +23,7 @@ struct ExplainRequest {
 
   // "GET https://host/path?query" (the method may be left out), and "Name: value" lines. A Host
   // header replaces the authority.
-  static Result<ExplainRequest> parse(std::string_view request,
-                                      const std::vector<std::string>& headers);
+  static Result<ExplainRequest> parse(std::string_view request, const std::vector<std::string>& headers);
   // `normalised_path`: the path as the gateway sees it, with dot segments resolved; empty: as
   // written. Borrows this.
   config::RequestKey key(std::string_view normalised_path = {}) const;

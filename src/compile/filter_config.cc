@@ -22,12 +22,9 @@ ConfigNode text_list(const std::vector<std::string>& values) {
 FilterSpec cors(const CorsOptions& options) {
   FilterSpec out{"cors", ConfigNode::map(), "enable-cors"};
   out.config.set("allow_origins", text_list(options.allow_origins));
-  if (!options.allow_methods.empty())
-    out.config.set("allow_methods", text_list(options.allow_methods));
-  if (!options.allow_headers.empty())
-    out.config.set("allow_headers", text_list(options.allow_headers));
-  if (!options.expose_headers.empty())
-    out.config.set("expose_headers", text_list(options.expose_headers));
+  if (!options.allow_methods.empty()) out.config.set("allow_methods", text_list(options.allow_methods));
+  if (!options.allow_headers.empty()) out.config.set("allow_headers", text_list(options.allow_headers));
+  if (!options.expose_headers.empty()) out.config.set("expose_headers", text_list(options.expose_headers));
   out.config.set("allow_credentials", boolean(options.allow_credentials));
   out.config.set("max_age", number(options.max_age));
   return out;
@@ -99,8 +96,7 @@ struct PathRewrite {
 
 PathRewrite by_rewrite_path(const std::string& target, const config::PathMatch& path) {
   if (path.kind != config::PathMatch::Kind::kPrefix) return {"", {}, target};
-  if (!path.text.empty() && !path.ignore_case && !target.ends_with('/'))
-    return {"prefix", path.text, target};
+  if (!path.text.empty() && !path.ignore_case && !target.ends_with('/')) return {"prefix", path.text, target};
   // "/p" → "X", "/p/y" → "X/y"; an X that ends with a slash doesn't get a second one.
   std::string start = std::string(path.ignore_case ? "(?i)" : "") + "^" + escaped(path.text);
   std::string to = literal_replacement(target);
@@ -130,8 +126,7 @@ std::optional<FilterSpec> rewrite(const IngressOptions& options, const config::P
   if (!options.upstream_vhost.empty()) host = options.upstream_vhost;
   if (!host.empty()) {
     out.config.set("host", text(host));
-    out.source =
-        options.upstream_vhost.empty() ? "request-header-control-update" : "upstream-vhost";
+    out.source = options.upstream_vhost.empty() ? "request-header-control-update" : "upstream-vhost";
   }
   if (!options.rewrite_path.empty() || !options.rewrite_target.empty()) {
     PathRewrite by = options.rewrite_path.empty() ? by_rewrite_target(options.rewrite_target, path)
@@ -187,8 +182,7 @@ std::vector<FilterSpec> route_filters(const IngressOptions& options, const confi
   std::vector<FilterSpec> out;
   if (options.cors.enable) out.push_back(cors(options.cors));
   if (redirect) out.push_back(redirect_filter(*redirect, "redirect"));
-  if (options.rate_limit.rpm > 0 || options.rate_limit.rps > 0)
-    out.push_back(rate_limit(options.rate_limit));
+  if (options.rate_limit.rpm > 0 || options.rate_limit.rps > 0) out.push_back(rate_limit(options.rate_limit));
   for (const FilterOptions& filter : options.filters)
     out.push_back({filter.name, filter.config, "sluice.io/filters", true});
   ConfigNode request = header_control(options.request_headers);

@@ -12,7 +12,7 @@ namespace sluice::compile {
 struct FilterSpec {
   std::string name;  // of the plugin
   plugins::ConfigNode config;
-  std::string source;  // the annotation, for messages: "higress.io/…" without prefix
+  std::string source;     // the annotation, for messages: "higress.io/…" without prefix
   bool stateful = false;  // the factory has run-time state: only the same route may use it again
 };
 

@@ -16,29 +16,28 @@ constexpr int64_t kMaxSeconds = 365LL * 86400;
 void read_downstream(const Field& root, Reader& reader, config::Globals& out) {
   Field downstream = root["downstream"];
   if (!reader.is_mapping(downstream)) return;
-  out.downstream_idle_timeout =
-      seconds(reader.integer(downstream["idleTimeout"], 180, 0, kMaxSeconds));
+  out.downstream_idle_timeout = seconds(reader.integer(downstream["idleTimeout"], 180, 0, kMaxSeconds));
   out.max_request_headers_bytes =
       static_cast<uint32_t>(reader.integer(downstream["maxRequestHeadersKb"], 60, 1, 8192)) * 1024;
-  out.downstream_buffer_limit = static_cast<uint32_t>(
-      reader.integer(downstream["connectionBufferLimits"], 32768, 0, UINT32_MAX));
+  out.downstream_buffer_limit =
+      static_cast<uint32_t>(reader.integer(downstream["connectionBufferLimits"], 32768, 0, UINT32_MAX));
   out.route_timeout = seconds(reader.integer(downstream["routeTimeout"], 0, 0, kMaxSeconds));
   Field http2 = downstream["http2"];
   if (!reader.is_mapping(http2)) return;
   out.h2_max_concurrent_streams =
       static_cast<uint32_t>(reader.integer(http2["maxConcurrentStreams"], 100, 1, INT32_MAX));
-  out.h2_initial_stream_window = static_cast<uint32_t>(
-      reader.integer(http2["initialStreamWindowSize"], 65535, 65535, INT32_MAX));
-  out.h2_initial_connection_window = static_cast<uint32_t>(
-      reader.integer(http2["initialConnectionWindowSize"], 1048576, 65535, INT32_MAX));
+  out.h2_initial_stream_window =
+      static_cast<uint32_t>(reader.integer(http2["initialStreamWindowSize"], 65535, 65535, INT32_MAX));
+  out.h2_initial_connection_window =
+      static_cast<uint32_t>(reader.integer(http2["initialConnectionWindowSize"], 1048576, 65535, INT32_MAX));
 }
 
 void read_upstream(const Field& root, Reader& reader, config::Globals& out) {
   Field upstream = root["upstream"];
   if (!reader.is_mapping(upstream)) return;
   out.upstream_idle_timeout = seconds(reader.integer(upstream["idleTimeout"], 10, 0, kMaxSeconds));
-  out.upstream_buffer_limit = static_cast<uint32_t>(
-      reader.integer(upstream["connectionBufferLimits"], 10485760, 0, UINT32_MAX));
+  out.upstream_buffer_limit =
+      static_cast<uint32_t>(reader.integer(upstream["connectionBufferLimits"], 10485760, 0, UINT32_MAX));
 }
 
 int64_t compression_level(const Field& field, Reader& reader) {
@@ -46,8 +45,7 @@ int64_t compression_level(const Field& field, Reader& reader) {
   if (word == "BEST_COMPRESSION") return 9;
   if (word == "BEST_SPEED") return 1;
   if (word == "DEFAULT_COMPRESSION") return 6;
-  if (word.starts_with("COMPRESSION_LEVEL_") && word.size() == 19 && word[18] >= '1' &&
-      word[18] <= '9') {
+  if (word.starts_with("COMPRESSION_LEVEL_") && word.size() == 19 && word[18] >= '1' && word[18] <= '9') {
     return word[18] - '0';
   }
   reader.error(field, resource::in_quotes(word) +
@@ -62,18 +60,14 @@ std::optional<FilterSpec> read_gzip(const Field& root, Reader& reader) {
   if (gzip && !reader.is_mapping(gzip)) return std::nullopt;
   bool enable = reader.boolean(gzip["enable"], true);
   FilterSpec out{"compression", ConfigNode::map(), "gzip"};
-  auto set = [&](const char* name, int64_t value) {
-    out.config.set(name, ConfigNode::scalar(std::to_string(value)));
-  };
+  auto set = [&](const char* name, int64_t value) { out.config.set(name, ConfigNode::scalar(std::to_string(value))); };
   ConfigNode& algorithms = out.config.set("algorithms", ConfigNode::list());
   algorithms.add(ConfigNode::scalar("gzip", true));
   set("min_content_length", reader.integer(gzip["minContentLength"], 1024, 1, INT32_MAX));
   ConfigNode types = ConfigNode::list();
   Field content_type = gzip["contentType"];
   if (content_type) {
-    reader.each(content_type, [&](const Field& item) {
-      types.add(ConfigNode::scalar(reader.string(item), true));
-    });
+    reader.each(content_type, [&](const Field& item) { types.add(ConfigNode::scalar(reader.string(item), true)); });
     if (types.items().empty()) reader.error(content_type, "must not be empty");
   } else {
     for (const char* type : {"text/html", "text/css", "text/plain", "text/xml", "application/json",
@@ -82,17 +76,15 @@ std::optional<FilterSpec> read_gzip(const Field& root, Reader& reader) {
     }
   }
   out.config.set("content_types", std::move(types));
-  out.config.set(
-      "disable_on_etag",
-      ConfigNode::scalar(reader.boolean(gzip["disableOnEtagHeader"], true) ? "true" : "false"));
+  out.config.set("disable_on_etag",
+                 ConfigNode::scalar(reader.boolean(gzip["disableOnEtagHeader"], true) ? "true" : "false"));
   set("memory_level", reader.integer(gzip["memoryLevel"], 5, 1, 9));
   set("window_bits", reader.integer(gzip["windowBits"], 12, 9, 15));
   reader.integer(gzip["chunkSize"], 4096, 1, INT32_MAX);
   set("level", compression_level(gzip["compressionLevel"], reader));
-  static constexpr const char* kStrategies[] = {"default", "filtered", "huffman_only", "rle",
-                                                "fixed"};
-  size_t strategy = reader.one_of(gzip["compressionStrategy"],
-                                  {"DEFAULT_STRATEGY", "FILTERED", "HUFFMAN_ONLY", "RLE", "FIXED"});
+  static constexpr const char* kStrategies[] = {"default", "filtered", "huffman_only", "rle", "fixed"};
+  size_t strategy =
+      reader.one_of(gzip["compressionStrategy"], {"DEFAULT_STRATEGY", "FILTERED", "HUFFMAN_ONLY", "RLE", "FIXED"});
   out.config.set("strategy", ConfigNode::scalar(kStrategies[strategy], true));
   if (!enable) return std::nullopt;
   return out;
@@ -112,8 +104,7 @@ std::optional<config::Globals> parse_globals(const resource::ConfigMap& map, Fil
     for (size_t i = first; i < out.size(); ++i) {
       out[i].line += text->mark.line;
       out[i].field = "data.higress" + (out[i].field.empty() ? std::string() : ": " + out[i].field);
-      if (out[i].severity == resource::Severity::kError)
-        out[i].message += "; the previous options stay in force";
+      if (out[i].severity == resource::Severity::kError) out[i].message += "; the previous options stay in force";
     }
   };
   resource::YamlStream stream(text->value);
@@ -130,8 +121,7 @@ std::optional<config::Globals> parse_globals(const resource::ConfigMap& map, Fil
     finish();
     return std::nullopt;
   }
-  const resource::Node& node =
-      next == resource::YamlStream::Next::kDocument ? stream.document() : empty;
+  const resource::Node& node = next == resource::YamlStream::Next::kDocument ? stream.document() : empty;
   config::Globals globals;
   Field root(node);
   if (root) reader.is_mapping(root);

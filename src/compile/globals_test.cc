@@ -11,8 +11,7 @@ using namespace test;
 
 std::string map(const std::string& yaml, const std::string& ns = "higress-system") {
   std::string out =
-      "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: higress-config, namespace: " + ns +
-      "}\ndata:\n  higress: |\n";
+      "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: higress-config, namespace: " + ns + "}\ndata:\n  higress: |\n";
   std::string line;
   for (char c : yaml + "\n") {
     if (c == '\n') {
@@ -33,15 +32,13 @@ const config::Globals& globals(World& world) {
 TEST(Globals, ValuesAndDefaults) {
   World world;
   EXPECT_EQ(globals(world).downstream_idle_timeout.count(), 180000);
-  EXPECT_EQ(
-      world.put(
-          "f", map("downstream:\n  idleTimeout: 7\n  maxRequestHeadersKb: 100\n  "
-                   "connectionBufferLimits: 1000\n  routeTimeout: 9\n"
-                   "  http2: {maxConcurrentStreams: 5, initialStreamWindowSize: 70000, "
-                   "initialConnectionWindowSize: 80000}\n"
-                   "upstream: {idleTimeout: 3, connectionBufferLimits: 4}\naddXRealIpHeader: true\n"
-                   "disableXEnvoyHeaders: true\ngzip: {enable: false}\nunknown: 1")),
-      "");
+  EXPECT_EQ(world.put("f", map("downstream:\n  idleTimeout: 7\n  maxRequestHeadersKb: 100\n  "
+                               "connectionBufferLimits: 1000\n  routeTimeout: 9\n"
+                               "  http2: {maxConcurrentStreams: 5, initialStreamWindowSize: 70000, "
+                               "initialConnectionWindowSize: 80000}\n"
+                               "upstream: {idleTimeout: 3, connectionBufferLimits: 4}\naddXRealIpHeader: true\n"
+                               "disableXEnvoyHeaders: true\ngzip: {enable: false}\nunknown: 1")),
+            "");
   const config::Globals& g = globals(world);
   EXPECT_EQ(g.downstream_idle_timeout.count(), 7000);
   EXPECT_EQ(g.max_request_headers_bytes, 102400u);
@@ -56,8 +53,7 @@ TEST(Globals, ValuesAndDefaults) {
   EXPECT_TRUE(g.disable_x_envoy_headers);
   EXPECT_TRUE(g.filters.empty());
   world.put("f", map("downstream: {http2: {maxConcurrentStreams: 6}}\ngzip: {enable: false}"));
-  EXPECT_EQ(globals(world).h2_initial_stream_window, 65535u)
-      << "absent keys have their defaults at any depth";
+  EXPECT_EQ(globals(world).h2_initial_stream_window, 65535u) << "absent keys have their defaults at any depth";
   EXPECT_EQ(globals(world).downstream_idle_timeout.count(), 180000);
 }
 
@@ -83,8 +79,7 @@ TEST(Globals, OneErrorRefusesTheVersion) {
       {"downstream: {idleTimeout: -1}",
        "f:6:27: ConfigMap higress-system/higress-config: data.higress: downstream.idleTimeout: -1 "
        "is not within 0 to 31536000; the previous options stay in force\n"},
-      {"downstream: {maxRequestHeadersKb: 9000}",
-       "downstream.maxRequestHeadersKb: 9000 is not within 1 to 8192"},
+      {"downstream: {maxRequestHeadersKb: 9000}", "downstream.maxRequestHeadersKb: 9000 is not within 1 to 8192"},
       {"downstream: {http2: {maxConcurrentStreams: 0}}",
        "downstream.http2.maxConcurrentStreams: 0 is not within 1 to 2147483647"},
       {"downstream: {http2: {initialStreamWindowSize: 1}}",
@@ -93,8 +88,7 @@ TEST(Globals, OneErrorRefusesTheVersion) {
        "downstream.http2.initialConnectionWindowSize: 1 is not within 65535 to 2147483647"},
       {"downstream: 5", "downstream: expected a mapping, found a number (\"5\")"},
       {"addXRealIpHeader: 5", "addXRealIpHeader: expected true or false, found a number (\"5\")"},
-      {"upstream: {idleTimeout: x}",
-       "upstream.idleTimeout: expected a whole number, found a string (\"x\")"},
+      {"upstream: {idleTimeout: x}", "upstream.idleTimeout: expected a whole number, found a string (\"x\")"},
       {"gzip: {minContentLength: 0}", "gzip.minContentLength: 0 is not within 1 to 2147483647"},
       {"gzip: {contentType: []}", "gzip.contentType: must not be empty"},
       {"gzip: {memoryLevel: 10}", "gzip.memoryLevel: 10 is not within 1 to 9"},

@@ -12,8 +12,7 @@ namespace {
 using config::PathMatch;
 
 bool is_regex(const HostRoute& r) {
-  return r.route->path.kind == PathMatch::Kind::kPrefixRegex ||
-         r.route->path.kind == PathMatch::Kind::kFullRegex;
+  return r.route->path.kind == PathMatch::Kind::kPrefixRegex || r.route->path.kind == PathMatch::Kind::kFullRegex;
 }
 
 bool is_root_prefix(const HostRoute& r) {
@@ -37,10 +36,8 @@ int rank(const HostRoute& r) {
 // compare.
 uint64_t low_key(const HostRoute& r) {
   auto few = [](uint32_t n) { return std::min<uint64_t>(n, 0xffff); };
-  uint64_t methods =
-      r.route->methods.empty() ? 0xffff : std::min<uint64_t>(r.method_length, 0xfffe);
-  return methods << 32 | (0xffff - few(r.header_conditions)) << 16 |
-         (0xffff - few(r.query_conditions));
+  uint64_t methods = r.route->methods.empty() ? 0xffff : std::min<uint64_t>(r.method_length, 0xfffe);
+  return methods << 32 | (0xffff - few(r.header_conditions)) << 16 | (0xffff - few(r.query_conditions));
 }
 
 // Whether the regular expression `a` belongs before `b`.
@@ -70,8 +67,7 @@ void HostRoute::seal() {
   rule_hash = std::hash<std::string>()(rule_key);
   sort_low = low_key(*this);
   sort_high = static_cast<uint64_t>(rank(*this)) << 32;
-  if (sort_high != kRegexKey)
-    sort_high |= 0xffffffff - std::min<uint64_t>(route->path.text.size(), 0xffffffff);
+  if (sort_high != kRegexKey) sort_high |= 0xffffffff - std::min<uint64_t>(route->path.text.size(), 0xffffffff);
 }
 
 void sort_routes(std::vector<const HostRoute*>& routes) {
@@ -96,8 +92,7 @@ void sort_routes(std::vector<const HostRoute*>& routes) {
     first_regex = std::min(first_regex, i);
     last_regex = i + 1;
   }
-  if (first_regex < last_regex)
-    sort_regexes(std::span(routes).subspan(first_regex, last_regex - first_regex));
+  if (first_regex < last_regex) sort_regexes(std::span(routes).subspan(first_regex, last_regex - first_regex));
 }
 
 void HostTable::add(const IngressEntry& entry) {
@@ -140,9 +135,8 @@ void HostTable::lose(Host& host, const Candidate& loser, std::string message) {
   const resource::Ingress& ingress = *loser.entry->object;
   host.losses.push_back(
       {loser.entry,
-       {resource::Severity::kError, ingress.meta.file ? *ingress.meta.file : std::string(),
-        loser.route->mark.line, loser.route->mark.column, ingress.key().to_string(),
-        loser.route->field, std::move(message)}});
+       {resource::Severity::kError, ingress.meta.file ? *ingress.meta.file : std::string(), loser.route->mark.line,
+        loser.route->mark.column, ingress.key().to_string(), loser.route->field, std::move(message)}});
 }
 
 // All path rules in age order without those whose key an older one holds.
@@ -160,9 +154,8 @@ std::vector<HostTable::Candidate> HostTable::living_rules(Host& host) {
   size_t kept = 0;
   for (const Candidate& candidate : out) {
     size_t slot = candidate.route->rule_hash & (capacity - 1);
-    while (holders[slot] &&
-           (out[holders[slot] - 1].route->rule_hash != candidate.route->rule_hash ||
-            out[holders[slot] - 1].route->rule_key != candidate.route->rule_key)) {
+    while (holders[slot] && (out[holders[slot] - 1].route->rule_hash != candidate.route->rule_hash ||
+                             out[holders[slot] - 1].route->rule_key != candidate.route->rule_key)) {
       slot = (slot + 1) & (capacity - 1);
     }
     if (holders[slot]) {
@@ -178,10 +171,8 @@ std::vector<HostTable::Candidate> HostTable::living_rules(Host& host) {
   return out;
 }
 
-void HostTable::add_default_backend(const std::string& name, Host& host,
-                                    std::vector<Candidate>& rules) {
-  bool has_root = std::any_of(rules.begin(), rules.end(),
-                              [](const Candidate& c) { return is_root_prefix(*c.route); });
+void HostTable::add_default_backend(const std::string& name, Host& host, std::vector<Candidate>& rules) {
+  bool has_root = std::any_of(rules.begin(), rules.end(), [](const Candidate& c) { return is_root_prefix(*c.route); });
   std::vector<Candidate> defaults;
   for (const auto& [entry, routes] : host.contributors) {
     for (const HostRoute& route : routes->routes) {
@@ -194,8 +185,8 @@ void HostTable::add_default_backend(const std::string& name, Host& host,
   for (const Candidate& candidate : defaults) {
     if (candidate.entry == winner.entry) continue;
     lose(host, candidate,
-         "host " + name + " has its default backend from " +
-             winner.entry->object->key().to_string() + "; this one has no effect there");
+         "host " + name + " has its default backend from " + winner.entry->object->key().to_string() +
+             "; this one has no effect there");
   }
   rules.push_back(winner);
 }
@@ -210,8 +201,7 @@ void HostTable::add_app_root(Host& host, std::vector<Candidate>& rules) {
   if (newest && !rules.empty()) rules.push_back(*newest);
 }
 
-std::shared_ptr<const config::VirtualHost> HostTable::build(const std::string& name,
-                                                            Host& host) const {
+std::shared_ptr<const config::VirtualHost> HostTable::build(const std::string& name, Host& host) const {
   host.losses.clear();
   std::vector<Candidate> rules = living_rules(host);
   add_default_backend(name, host, rules);

@@ -64,8 +64,7 @@ class HostTable {
   std::shared_ptr<const config::VirtualHost> build(const std::string& name, Host& host) const;
   static void lose(Host& host, const Candidate& loser, std::string message);
   static std::vector<Candidate> living_rules(Host& host);
-  static void add_default_backend(const std::string& name, Host& host,
-                                  std::vector<Candidate>& rules);
+  static void add_default_backend(const std::string& name, Host& host, std::vector<Candidate>& rules);
   static void add_app_root(Host& host, std::vector<Candidate>& rules);
 
   std::unordered_map<std::string, Host> hosts_;

@@ -33,25 +33,20 @@ class Generator {
   }
 
  private:
-  std::string one_of(std::initializer_list<const char*> words) {
-    return words.begin()[pick(words.size())];
-  }
+  std::string one_of(std::initializer_list<const char*> words) { return words.begin()[pick(words.size())]; }
   std::string service_name() { return one_of({"s0", "s1", "s2"}); }
 
   std::string object() {
     switch (pick(10)) {
       case 0:
-        return service(service_name(),
-                       pick(2) ? "[{name: http, port: 80}]"
-                               : "[{name: grpc, port: 80}, {name: http, port: 81}]",
-                       pick(5) ? ""
-                               : ", type: ExternalName, externalName: " +
-                                     one_of({"a.example.com", "s1.default.svc.cluster.local"}));
+        return service(
+            service_name(), pick(2) ? "[{name: http, port: 80}]" : "[{name: grpc, port: 80}, {name: http, port: 81}]",
+            pick(5)
+                ? ""
+                : ", type: ExternalName, externalName: " + one_of({"a.example.com", "s1.default.svc.cluster.local"}));
       case 1:
-        return slice(one_of({"e0", "e1", "e2"}), service_name(),
-                     "10.0.0." + std::to_string(pick(4)),
-                     "[{name: " + one_of({"http", "grpc"}) + ", port: 8080}]",
-                     pick(2) ? ", version: v1" : "");
+        return slice(one_of({"e0", "e1", "e2"}), service_name(), "10.0.0." + std::to_string(pick(4)),
+                     "[{name: " + one_of({"http", "grpc"}) + ", port: 8080}]", pick(2) ? ", version: v1" : "");
       case 2:
         return "---\n{apiVersion: v1, kind: Endpoints, metadata: {name: " + service_name() +
                "}, subsets: [{addresses: [{ip: 10.1.0." + std::to_string(pick(4)) +
@@ -80,10 +75,9 @@ class Generator {
     // Always good: a broken one would keep what only history knows.
     const auto& [certificate, key] = certificates_[pick(2)];
     std::string out =
-        "---\napiVersion: v1\nkind: Secret\nmetadata: {name: " + one_of({"c0", "c1"}) +
-        "}\nstringData:\n";
-    for (const auto& [name, pem] : {std::pair("tls.crt", certificate), std::pair("tls.key", key),
-                                    std::pair("ca.crt", certificate)}) {
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {name: " + one_of({"c0", "c1"}) + "}\nstringData:\n";
+    for (const auto& [name, pem] :
+         {std::pair("tls.crt", certificate), std::pair("tls.key", key), std::pair("ca.crt", certificate)}) {
       out += std::string("  ") + name + ": |\n    ";
       for (char c : pem) out += c == '\n' ? std::string("\n    ") : std::string(1, c);
       out += "\n";
@@ -93,8 +87,7 @@ class Generator {
 
   std::string an_ingress() {
     std::string annotations;
-    if (pick(4) == 0)
-      annotations += note("higress.io/load-balance", one_of({"random", "round_robin"}));
+    if (pick(4) == 0) annotations += note("higress.io/load-balance", one_of({"random", "round_robin"}));
     if (pick(6) == 0) annotations += note("higress.io/backend-protocol", one_of({"GRPC", "HTTPS"}));
     if (pick(6) == 0) annotations += note("higress.io/app-root", "/r" + std::to_string(pick(2)));
     if (pick(5) == 0) annotations += note("higress.io/exact-match-header-x", "1");
@@ -102,15 +95,13 @@ class Generator {
     if (pick(6) == 0) annotations += note("higress.io/match-method", one_of({"GET", "GET PUT"}));
     if (pick(6) == 0) annotations += note("higress.io/auth-tls-secret", one_of({"c0", "c1"}));
     if (pick(2))
-      annotations += note(
-          "higress.io/destination",
-          one_of({"r.static", "r.dns:443", "s0.default.svc.cluster.local:80 v1", "r.static:80"}));
+      annotations += note("higress.io/destination",
+                          one_of({"r.static", "r.dns:443", "s0.default.svc.cluster.local:80 v1", "r.static:80"}));
     std::string paths;
     for (size_t n = pick(3) + 1; n > 0; --n) {
       std::string where = one_of({"/", "/a", "/a/b", "/(x)"});
       if (pick(4) == 0) {
-        paths += "      - {path: " + where +
-                 ", pathType: Prefix, backend: {resource: {kind: K, name: n}}}\n";
+        paths += "      - {path: " + where + ", pathType: Prefix, backend: {resource: {kind: K, name: n}}}\n";
       } else {
         paths += path(where, one_of({"Exact", "Prefix"}), service_name(),
                       one_of({"number: 80", "name: http", "number: 81"}));
@@ -120,10 +111,9 @@ class Generator {
     std::string metadata = pick(2) ? born(static_cast<int>(pick(5))) : "";
     std::string out = ingress("i" + std::to_string(pick(12)), host, paths, annotations, metadata);
     if (pick(3) == 0)
-      out += "  tls: [{hosts: [" + (host.empty() ? "" : "'" + host + "'") +
-             "], secretName: " + one_of({"c0", "c1"}) + "}]\n";
-    if (pick(5) == 0)
-      out += "  defaultBackend: {service: {name: " + service_name() + ", port: {number: 80}}}\n";
+      out += "  tls: [{hosts: [" + (host.empty() ? "" : "'" + host + "'") + "], secretName: " + one_of({"c0", "c1"}) +
+             "}]\n";
+    if (pick(5) == 0) out += "  defaultBackend: {service: {name: " + service_name() + ", port: {number: 80}}}\n";
     return out;
   }
 
@@ -163,8 +153,7 @@ void check(unsigned seed, int steps) {
     std::vector<resource::ParsedFile> all;
     for (const auto& [file, text] : files) all.push_back(parsed(file, text));
     fresh.control.apply(std::move(all), {});
-    for (const std::string& name : fresh.control.dns_names())
-      fresh.control.set_resolved(name, resolved[name]);
+    for (const std::string& name : fresh.control.dns_names()) fresh.control.set_resolved(name, resolved[name]);
     ASSERT_EQ(world.dump(), fresh.dump()) << "seed " << seed << " step " << step;
     ASSERT_EQ(world.all(), fresh.all()) << "seed " << seed << " step " << step;
   }
@@ -185,8 +174,7 @@ TEST(Incremental, WorkFollowsTheChange) {
   std::vector<resource::ParsedFile> all;
   for (int i = 0; i < 2000; ++i) {
     std::string n = std::to_string(i);
-    all.push_back(parsed("f" + n, ingress("i" + n, "h" + n + ".com", path("/", "Prefix", "s" + n)) +
-                                      service("s" + n)));
+    all.push_back(parsed("f" + n, ingress("i" + n, "h" + n + ".com", path("/", "Prefix", "s" + n)) + service("s" + n)));
   }
   world.control.apply(std::move(all), {});
   auto before = world.control.snapshot();

@@ -16,8 +16,7 @@ using resource::IngressBackend;
 using resource::PathType;
 using resource::Severity;
 
-constexpr uint16_t kListenerPort =
-    80;  // of a destination that names no port and has none of its own
+constexpr uint16_t kListenerPort = 80;  // of a destination that names no port and has none of its own
 
 class IngressCompiler {
  public:
@@ -32,11 +31,9 @@ class IngressCompiler {
              "canary Ingresses are not supported yet; this one adds no routes");
       return std::move(out_);
     }
-    if (annotations_.service.any)
-      out_.service_options = std::make_shared<ServiceOptions>(annotations_.service);
-    name_ = ingress_.meta.ns == options_.system_namespace
-                ? ingress_.meta.name
-                : ingress_.meta.ns + "/" + ingress_.meta.name;
+    if (annotations_.service.any) out_.service_options = std::make_shared<ServiceOptions>(annotations_.service);
+    name_ = ingress_.meta.ns == options_.system_namespace ? ingress_.meta.name
+                                                          : ingress_.meta.ns + "/" + ingress_.meta.name;
     build_shared_parts();
     for (size_t i = 0; i < ingress_.rules.size(); ++i) rule(ingress_.rules[i], i);
     default_backend();
@@ -47,17 +44,15 @@ class IngressCompiler {
 
  private:
   void report(Severity severity, std::string field, resource::Mark mark, std::string message) {
-    out_.diagnostics.push_back({severity, ingress_.meta.file ? *ingress_.meta.file : std::string(),
-                                mark.line, mark.column, ingress_.key().to_string(),
-                                std::move(field), std::move(message)});
+    out_.diagnostics.push_back({severity, ingress_.meta.file ? *ingress_.meta.file : std::string(), mark.line,
+                                mark.column, ingress_.key().to_string(), std::move(field), std::move(message)});
   }
 
   // Annotations are reported where they stand in the file.
   void report_annotation(Severity severity, std::string_view key, std::string message) {
     for (const resource::Pair& pair : ingress_.meta.annotations) {
       if (!pair.key.ends_with(key) && pair.key.find(key) == pair.key.npos) continue;
-      return report(severity, "metadata.annotations[" + pair.key + "]", pair.mark,
-                    std::move(message));
+      return report(severity, "metadata.annotations[" + pair.key + "]", pair.mark, std::move(message));
     }
     report(severity, "metadata.annotations", ingress_.meta.mark, std::move(message));
   }
@@ -74,8 +69,7 @@ class IngressCompiler {
   void build_shared_parts() {
     if (annotations_.retry.any) retry_ = retry_policy(annotations_.retry);
     redirect_ = redirect();
-    for (const std::string& method : annotations_.methods)
-      method_length_ += static_cast<uint32_t>(method.size() + 1);
+    for (const std::string& method : annotations_.methods) method_length_ += static_cast<uint32_t>(method.size() + 1);
     if (method_length_) --method_length_;
     conditions_key_ = "|" + annotations_.raw_methods + "|";
     for (const config::ValueMatch& match : annotations_.conditions) {
@@ -94,15 +88,13 @@ class IngressCompiler {
     uint32_t on = 0;
     bool non_idempotent = false;
     std::vector<uint16_t> statuses;
-    for (const std::string& word :
-         split_list(options.conditions.empty() ? "error" : options.conditions, ", \t\n")) {
+    for (const std::string& word : split_list(options.conditions.empty() ? "error" : options.conditions, ", \t\n")) {
       if (word == "off") out->max_retries = 0;
       if (word == "error" || word == "timeout" || word == "invalid_header") on |= R::kOn5xx;
       if (word == "non_idempotent") non_idempotent = true;
       int64_t status;
       std::string unused;
-      if (word.starts_with("http_") && parse_int(word.substr(5), &status, &unused) &&
-          status >= 100 && status <= 599) {
+      if (word.starts_with("http_") && parse_int(word.substr(5), &status, &unused) && status >= 100 && status <= 599) {
         on |= R::kOnStatus;
         statuses.push_back(static_cast<uint16_t>(status));
       }
@@ -138,8 +130,7 @@ class IngressCompiler {
     std::string name = rule.host.empty() ? "*" : rule.host;
     host(name);  // exists even if all its paths are dropped: defaultBackend and TLS look at it
     for (size_t i = 0; i < rule.paths.size(); ++i) {
-      std::string field =
-          "spec.rules[" + std::to_string(index) + "].http.paths[" + std::to_string(i) + "]";
+      std::string field = "spec.rules[" + std::to_string(index) + "].http.paths[" + std::to_string(i) + "]";
       path(name, rule.paths[i], std::move(field));
     }
   }
@@ -152,8 +143,7 @@ class IngressCompiler {
     route->path = std::move(*match);
     if (!destinations(path.backend, field + ".backend", path.mark, *route)) return;
     HostRoute out;
-    out.rule_key =
-        std::to_string(static_cast<int>(route->path.kind)) + route->path.text + conditions_key_;
+    out.rule_key = std::to_string(static_cast<int>(route->path.kind)) + route->path.text + conditions_key_;
     finish(*route, field);
     out.route = std::move(route);
     out.mark = path.mark;
@@ -165,13 +155,11 @@ class IngressCompiler {
     host(host_name).routes.push_back(std::move(out));
   }
 
-  std::optional<config::PathMatch> path_match(const resource::IngressPath& path,
-                                              const std::string& field) {
+  std::optional<config::PathMatch> path_match(const resource::IngressPath& path, const std::string& field) {
     using Kind = config::PathMatch::Kind;
     config::PathMatch out;
     out.text = path.path.empty() ? "/" : path.path;
-    bool rewrites = !annotations_.rewrite_target.empty() || annotations_.use_regex ||
-                    annotations_.full_path_regex;
+    bool rewrites = !annotations_.rewrite_target.empty() || annotations_.use_regex || annotations_.full_path_regex;
     if (path.type == PathType::kUnset && !rewrites) {
       if (out.text.ends_with(".*")) out.text.resize(out.text.size() - 2);
       if (out.text.ends_with("/*")) out.text.resize(out.text.size() - 2);
@@ -198,9 +186,9 @@ class IngressCompiler {
     bool full = match.kind == config::PathMatch::Kind::kFullRegex;
     auto regex = std::make_shared<re2::RE2>(match.text + (full ? "$" : ".*"), options);
     if (!regex->ok()) {
-      report(Severity::kError, field + ".path", mark,
-             in_quotes(match.text) + " is not a regular expression (RE2): " + regex->error() +
-                 "; the path is left out");
+      report(
+          Severity::kError, field + ".path", mark,
+          in_quotes(match.text) + " is not a regular expression (RE2): " + regex->error() + "; the path is left out");
       return std::nullopt;
     }
     match.regex = std::move(regex);
@@ -222,8 +210,7 @@ class IngressCompiler {
       if (factory) {
         route.filters.push_back(std::move(*factory));
       } else if (reported_filters_.insert(spec.name + factory.error().message).second) {
-        report_annotation(Severity::kError, spec.source,
-                          "filter " + spec.name + ": " + factory.error().message);
+        report_annotation(Severity::kError, spec.source, "filter " + spec.name + ": " + factory.error().message);
       }
     }
   }
@@ -247,13 +234,11 @@ class IngressCompiler {
                     config::Route& route) {
     pending_.clear();
     if (backend.mark.line) mark = backend.mark;
-    if (backend.type == IngressBackend::Type::kService)
-      return service_destination(backend, field, mark);
+    if (backend.type == IngressBackend::Type::kService) return service_destination(backend, field, mark);
     return resource_destinations(field, mark);
   }
 
-  bool service_destination(const IngressBackend& backend, const std::string& field,
-                           resource::Mark mark) {
+  bool service_destination(const IngressBackend& backend, const std::string& field, resource::Mark mark) {
     std::string service = clusters_.service_host(ingress_.meta.ns, backend.service);
     uint16_t port = backend.port.number;
     if (!port) {
@@ -294,8 +279,8 @@ class IngressCompiler {
     if (backend.type == IngressBackend::Type::kNone) return;
     const std::string field = "spec.defaultBackend";
     if (backend.type == IngressBackend::Type::kResource &&
-        (backend.resource_group != "networking.higress.io" ||
-         backend.resource_kind != "McpBridge" || backend.resource_name != "default")) {
+        (backend.resource_group != "networking.higress.io" || backend.resource_kind != "McpBridge" ||
+         backend.resource_name != "default")) {
       return report(Severity::kError, field + ".resource", backend.mark,
                     "must be apiGroup networking.higress.io, kind McpBridge, name default");
     }
@@ -358,8 +343,7 @@ class IngressCompiler {
 
   static bool covers(const std::string& entry, const std::string& host) {
     if (entry == host) return true;
-    return entry.starts_with("*.") && host.size() > entry.size() - 1 &&
-           host.ends_with(entry.substr(1));
+    return entry.starts_with("*.") && host.size() > entry.size() - 1 && host.ends_with(entry.substr(1));
   }
 
   // The first entry that names the host as it is written; else the first whose wildcard covers it.
@@ -414,16 +398,15 @@ Result<plugins::FactoryPointer> FilterCache::get(const FilterSpec& spec, const s
 bool is_accepted(const resource::Ingress& ingress, const Options& options) {
   const std::string& wanted = options.ingress_class;
   if (wanted.empty()) return true;
-  if (const resource::Pair* given =
-          resource::find(ingress.meta.annotations, "kubernetes.io/ingress.class")) {
+  if (const resource::Pair* given = resource::find(ingress.meta.annotations, "kubernetes.io/ingress.class")) {
     return given->value == wanted || (wanted == "nginx" && given->value.empty());
   }
   const std::string name = ingress.class_name.value_or("");
   return name == wanted || (wanted == "nginx" && name.empty());
 }
 
-CompiledIngress compile_ingress(const resource::Ingress& ingress, const Options& options,
-                                ClusterTable& clusters, FilterCache& filters) {
+CompiledIngress compile_ingress(const resource::Ingress& ingress, const Options& options, ClusterTable& clusters,
+                                FilterCache& filters) {
   return IngressCompiler(ingress, options, clusters, filters).compile();
 }
 

@@ -52,8 +52,8 @@ struct CompiledIngress {
     std::string field;
     resource::Mark mark;
   };
-  std::vector<ClusterUse> clusters;  // each is acquired once
-  std::vector<std::string> needs;    // service hosts whose ports were looked up
+  std::vector<ClusterUse> clusters;                       // each is acquired once
+  std::vector<std::string> needs;                         // service hosts whose ports were looked up
   std::shared_ptr<const ServiceOptions> service_options;  // null: says nothing about services
 
   struct TlsUse {
@@ -84,7 +84,7 @@ bool is_accepted(const resource::Ingress& ingress, const Options& options);
 
 // Acquires the clusters it lists in the result; the caller releases them when the result is
 // replaced.
-CompiledIngress compile_ingress(const resource::Ingress& ingress, const Options& options,
-                                ClusterTable& clusters, FilterCache& filters);
+CompiledIngress compile_ingress(const resource::Ingress& ingress, const Options& options, ClusterTable& clusters,
+                                FilterCache& filters);
 
 }  // namespace sluice::compile

@@ -42,15 +42,13 @@ TEST(Class, Table) {
     std::string text = ingress("a", "h", path("/"));
     std::string name = c.name;
     std::string line = "  ingressClassName: higress\n";
-    text.replace(text.find(line), line.size(),
-                 name == "-" ? "" : "  ingressClassName: \"" + name + "\"\n");
+    text.replace(text.find(line), line.size(), name == "-" ? "" : "  ingressClassName: \"" + name + "\"\n");
     if (std::string(c.annotation) != "-") {
-      text.insert(text.find("spec:"), "  annotations: {kubernetes.io/ingress.class: \"" +
-                                          std::string(c.annotation) + "\"}\n");
+      text.insert(text.find("spec:"),
+                  "  annotations: {kubernetes.io/ingress.class: \"" + std::string(c.annotation) + "\"}\n");
     }
     world.put("f", text);
-    EXPECT_EQ(world.winner("http://h/") != "-", c.want)
-        << c.flag << " " << c.annotation << " " << c.name;
+    EXPECT_EQ(world.winner("http://h/") != "-", c.want) << c.flag << " " << c.annotation << " " << c.name;
   }
 }
 
@@ -69,8 +67,7 @@ TEST(Paths, Kinds) {
   World world;
   world.put("f", ingress("a", "h",
                          path("/foo", "Exact", "exact") + path("/foo", "Prefix", "prefix") +
-                             path("/cat/", "Prefix", "cat") +
-                             path("/imp", "ImplementationSpecific", "imp")));
+                             path("/cat/", "Prefix", "cat") + path("/imp", "ImplementationSpecific", "imp")));
   auto service = [&](const char* p) {
     std::string t = world.target(std::string("http://h") + p);
     return t == "-" ? t : t.substr(t.rfind('|') + 1, t.find('.') - t.rfind('|') - 1);
@@ -95,8 +92,7 @@ TEST(Paths, UnsetTypeCutsTails) {
     EXPECT_EQ(world.winner("http://h/ab"), "-") << text;
   }
   World world;
-  std::string yaml =
-      ingress("a", "h", "      - backend: {service: {name: s, port: {number: 80}}}\n");
+  std::string yaml = ingress("a", "h", "      - backend: {service: {name: s, port: {number: 80}}}\n");
   world.put("f", yaml);
   EXPECT_EQ(world.winner("http://h/any"), "default/a") << "an empty path is /";
 }
@@ -120,31 +116,27 @@ TEST(Paths, Regex) {
   };
   for (const Case& c : cases) {
     World world;
-    world.put("f", ingress("a", "h", path(std::string("\"") + c.path + "\""),
-                           std::string("    ") + c.annotations + "\n"));
-    EXPECT_EQ(world.winner(std::string("http://h") + c.request) != "-", c.want)
-        << c.path << " " << c.request;
+    world.put("f",
+              ingress("a", "h", path(std::string("\"") + c.path + "\""), std::string("    ") + c.annotations + "\n"));
+    EXPECT_EQ(world.winner(std::string("http://h") + c.request) != "-", c.want) << c.path << " " << c.request;
   }
   World world;
-  EXPECT_EQ(
-      world.put("f", ingress("a", "h", path("\"/a(\""), note("higress.io/use-regex", "true"))),
-      "f:14:9: Ingress default/a: spec.rules[0].http.paths[0].path: \"/a(\" is not a regular "
-      "expression (RE2): missing "
-      "): /a(.*; the path is left out\n");
+  EXPECT_EQ(world.put("f", ingress("a", "h", path("\"/a(\""), note("higress.io/use-regex", "true"))),
+            "f:14:9: Ingress default/a: spec.rules[0].http.paths[0].path: \"/a(\" is not a regular "
+            "expression (RE2): missing "
+            "): /a(.*; the path is left out\n");
 }
 
 TEST(Paths, IgnoreCase) {
   World world;
-  world.put("f", ingress("a", "h", path("/foo", "Exact") + path("/cat"),
-                         note("higress.io/ignore-path-case", "true")));
+  world.put("f", ingress("a", "h", path("/foo", "Exact") + path("/cat"), note("higress.io/ignore-path-case", "true")));
   EXPECT_EQ(world.winner("http://h/fOO"), "default/a");
   EXPECT_EQ(world.winner("http://h/CAT/ok"), "default/a");
 }
 
 TEST(Hosts, FallThrough) {
   World world;
-  world.put("f", ingress("wild", "*.foo.com", path("/")) +
-                     ingress("exact", "www.foo.com", path("/bar", "Exact")) +
+  world.put("f", ingress("wild", "*.foo.com", path("/")) + ingress("exact", "www.foo.com", path("/bar", "Exact")) +
                      ingress("any", "", path("/any")));
   EXPECT_EQ(world.winner("http://www.foo.com/bar"), "default/exact");
   EXPECT_EQ(world.winner("http://www.foo.com/foo"), "default/wild");
@@ -154,8 +146,8 @@ TEST(Hosts, FallThrough) {
 
 // --- order ---
 
-HostRoute host_route(const std::string& name, config::PathMatch::Kind kind, const std::string& path,
-                     int methods = 0, uint32_t headers = 0, uint32_t queries = 0) {
+HostRoute host_route(const std::string& name, config::PathMatch::Kind kind, const std::string& path, int methods = 0,
+                     uint32_t headers = 0, uint32_t queries = 0) {
   auto route = std::make_shared<config::Route>();
   route->name = name;
   route->path.kind = kind;
@@ -202,10 +194,9 @@ TEST(Order, Rules) {
     for (const HostRoute& r : want) routes.push_back(&r);
     std::shuffle(routes.begin(), routes.end(), random);
     // Only these two are told apart by age alone.
-    auto older = std::find_if(routes.begin(), routes.end(),
-                              [](auto* r) { return r->route->name == "exact"; });
-    auto younger = std::find_if(routes.begin(), routes.end(),
-                                [](auto* r) { return r->route->name == "exact younger"; });
+    auto older = std::find_if(routes.begin(), routes.end(), [](auto* r) { return r->route->name == "exact"; });
+    auto younger =
+        std::find_if(routes.begin(), routes.end(), [](auto* r) { return r->route->name == "exact younger"; });
     if (younger < older) std::iter_swap(older, younger);
     sort_routes(routes);
     for (size_t j = 0; j < want.size(); ++j) ASSERT_EQ(routes[j]->route->name, want[j].route->name);
@@ -232,14 +223,12 @@ TEST(Conflicts, OldestKeepsTheRule) {
   EXPECT_EQ(world.winner("http://h/"), "default/young");
   world.put("old", ingress("old", "h", path("/"), "", born(1)));
   EXPECT_EQ(world.winner("http://h/"), "default/old");
-  EXPECT_NE(world.all().find(
-                "young:13:9: Ingress default/young: spec.rules[0].http.paths[0]: the same rule is "
-                "in Ingress "
-                "default/old spec.rules[0].http.paths[0], which is older; this one has no effect"),
+  EXPECT_NE(world.all().find("young:13:9: Ingress default/young: spec.rules[0].http.paths[0]: the same rule is "
+                             "in Ingress "
+                             "default/old spec.rules[0].http.paths[0], which is older; this one has no effect"),
             std::string::npos)
       << world.all();
-  world.put("other",
-            ingress("other", "h", path("/"), note("higress.io/match-method", "GET"), born(9)));
+  world.put("other", ingress("other", "h", path("/"), note("higress.io/match-method", "GET"), born(9)));
   EXPECT_EQ(world.winner("GET http://h/"), "default/other") << "other conditions are another rule";
   world.remove("old");
   EXPECT_EQ(world.winner("PUT http://h/"), "default/young");
@@ -248,8 +237,8 @@ TEST(Conflicts, OldestKeepsTheRule) {
 
 TEST(Conflicts, UnknownAgeIsOldestThenByName) {
   World world;
-  world.put("f", ingress("b", "h", path("/")) + ingress("a", "h", path("/")) +
-                     ingress("0", "h", path("/"), "", born(1)));
+  world.put("f",
+            ingress("b", "h", path("/")) + ingress("a", "h", path("/")) + ingress("0", "h", path("/"), "", born(1)));
   EXPECT_EQ(world.winner("http://h/"), "default/a");
 }
 
@@ -268,13 +257,12 @@ TEST(Conflicts, FirstInOneIngressWins) {
 
 TEST(Conditions, MoreHeadersWin) {
   World world;
-  world.put("f",
-            ingress("none", "h", path("/")) +
-                ingress("one", "h", path("/"), note("higress.io/exact-match-header-x-a", "1")) +
-                ingress("two", "h", path("/"),
-                        note("higress.io/exact-match-header-x-a", "1") +
-                            note("higress.io/prefix-match-header-x-b", "b")) +
-                ingress("query", "h", path("/"), note("higress.io/regex-match-query-q", "a.c")));
+  world.put(
+      "f",
+      ingress("none", "h", path("/")) + ingress("one", "h", path("/"), note("higress.io/exact-match-header-x-a", "1")) +
+          ingress("two", "h", path("/"),
+                  note("higress.io/exact-match-header-x-a", "1") + note("higress.io/prefix-match-header-x-b", "b")) +
+          ingress("query", "h", path("/"), note("higress.io/regex-match-query-q", "a.c")));
   EXPECT_EQ(world.winner("http://h/"), "default/none");
   EXPECT_EQ(world.winner("http://h/", {"X-A: 1"}), "default/one");
   EXPECT_EQ(world.winner("http://h/", {"X-A: 1", "X-B: bcd"}), "default/two");
@@ -284,10 +272,10 @@ TEST(Conditions, MoreHeadersWin) {
 
 TEST(Conditions, PseudoHeaders) {
   World world;
-  world.put("f", ingress("a", "*.foo.com", path("/"),
-                         note("higress.io/exact-match-pseudo-header-authority", "test.foo.com")) +
-                     ingress("b", "*.foo.com", path("/"),
-                             note("higress.io/prefix-match-pseudo-header-path", "/v3/bar?x")));
+  world.put(
+      "f",
+      ingress("a", "*.foo.com", path("/"), note("higress.io/exact-match-pseudo-header-authority", "test.foo.com")) +
+          ingress("b", "*.foo.com", path("/"), note("higress.io/prefix-match-pseudo-header-path", "/v3/bar?x")));
   EXPECT_EQ(world.winner("http://test.foo.com/"), "default/a");
   EXPECT_EQ(world.winner("http://x.foo.com/v3/bar?x=1"), "default/b");
   EXPECT_EQ(world.winner("http://x.foo.com/v3/bar"), "-");
@@ -295,24 +283,20 @@ TEST(Conditions, PseudoHeaders) {
 
 // --- default backends ---
 
-std::string default_backend(const std::string& name, const std::string& hosts,
-                            const std::string& metadata = {}) {
-  std::string out =
-      "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: " + name + "\n" +
-      metadata + "spec:\n  ingressClassName: higress\n  defaultBackend: {service: {name: " + name +
-      ", port: {number: 80}}}\n";
+std::string default_backend(const std::string& name, const std::string& hosts, const std::string& metadata = {}) {
+  std::string out = "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: " + name + "\n" +
+                    metadata + "spec:\n  ingressClassName: higress\n  defaultBackend: {service: {name: " + name +
+                    ", port: {number: 80}}}\n";
   return hosts.empty() ? out : out + "  rules: [" + hosts + "]\n";
 }
 
 TEST(DefaultBackend, CoversItsHostsAndEveryOther) {
   World world;
-  world.put(
-      "f",
-      default_backend(
-          "d",
-          "{host: a, http: {paths: [{path: /x, pathType: Exact, backend: {service: {name: s, port: "
-          "{number: 80}}}}]}}, {host: b, http: {paths: [{path: /, pathType: Prefix, backend: "
-          "{service: {name: s, port: {number: 80}}}}]}}"));
+  world.put("f",
+            default_backend("d",
+                            "{host: a, http: {paths: [{path: /x, pathType: Exact, backend: {service: {name: s, port: "
+                            "{number: 80}}}}]}}, {host: b, http: {paths: [{path: /, pathType: Prefix, backend: "
+                            "{service: {name: s, port: {number: 80}}}}]}}"));
   EXPECT_EQ(world.winner("http://a/x"), "default/d");
   EXPECT_EQ(world.winner("http://a/y"), "default/d-default");
   EXPECT_EQ(world.winner("http://b/y"), "default/d") << "the host has a prefix / of its own";
@@ -341,8 +325,7 @@ TEST(DefaultBackend, AnyRootPrefixSuppressesIt) {
 
 TEST(DefaultBackend, Resource) {
   World world;
-  std::string text =
-      default_backend("d", "", "  annotations: {higress.io/destination: \"x.static:80\"}\n");
+  std::string text = default_backend("d", "", "  annotations: {higress.io/destination: \"x.static:80\"}\n");
   text.replace(text.find("{service:"), std::string::npos,
                "{resource: {apiGroup: networking.higress.io, kind: McpBridge, name: default}}\n");
   EXPECT_EQ(world.put("f", text).find("must be"), std::string::npos);
@@ -366,8 +349,7 @@ TEST(Backends, NamedPorts) {
   EXPECT_EQ(world.target("http://h/"), "outbound|8080||svc.default.svc.cluster.local");
   world.put("s", service("svc", "[{name: http, port: 8081}]"));
   EXPECT_EQ(world.target("http://h/"), "outbound|8081||svc.default.svc.cluster.local");
-  EXPECT_NE(world.remove("s").find("Service default/svc has no port named \"http\""),
-            std::string::npos)
+  EXPECT_NE(world.remove("s").find("Service default/svc has no port named \"http\""), std::string::npos)
       << "told when it happens";
   EXPECT_EQ(world.winner("http://h/"), "-");
 }
@@ -381,8 +363,7 @@ TEST(Backends, UnknownServiceIsTold) {
   EXPECT_EQ(world.winner("http://h/"), "default/a");
   EXPECT_EQ(world.cluster("outbound|80||svc.default.svc.cluster.local"), nullptr);
   world.put("s", service("svc", "[{port: 81}]"));
-  EXPECT_NE(world.all().find("Service default/svc has no port 80; requests get 503"),
-            std::string::npos);
+  EXPECT_NE(world.all().find("Service default/svc has no port 80; requests get 503"), std::string::npos);
   world.put("s", service("svc"));
   EXPECT_EQ(world.all(), "");
   EXPECT_NE(world.cluster("outbound|80||svc.default.svc.cluster.local"), nullptr);
@@ -429,8 +410,7 @@ TEST(Names, SystemNamespaceIsShort) {
   World world;
   world.put("f", ingress("a", "h", path("/"), "", "  namespace: higress-system\n"));
   EXPECT_EQ(world.winner("http://h/"), "a");
-  EXPECT_EQ(world.route("http://h/")->origin,
-            "Ingress higress-system/a spec.rules[0].http.paths[0]");
+  EXPECT_EQ(world.route("http://h/")->origin, "Ingress higress-system/a spec.rules[0].http.paths[0]");
 }
 
 TEST(AppRoot, BeforeTheCatchAll) {
@@ -452,9 +432,7 @@ TEST(AppRoot, BeforeTheCatchAll) {
 
 TEST(Canary, AddsNoRoutes) {
   World world;
-  EXPECT_NE(world
-                .put("f", ingress("a", "h", path("/"),
-                                  note("nginx.ingress.kubernetes.io/canary", "true")))
+  EXPECT_NE(world.put("f", ingress("a", "h", path("/"), note("nginx.ingress.kubernetes.io/canary", "true")))
                 .find("not supported yet"),
             std::string::npos);
   EXPECT_EQ(world.winner("http://h/"), "-");

@@ -15,8 +15,7 @@ class TlsTicketKeys;
 namespace sluice::compile {
 
 struct Options {
-  std::string ingress_class =
-      "higress";  // empty: every Ingress; "nginx": also those without a class
+  std::string ingress_class = "higress";  // empty: every Ingress; "nginx": also those without a class
   std::string system_namespace = "higress-system";
   std::string domain_suffix = "cluster.local";
   bool offer_http2 = true;                          // by ALPN on the TLS listener

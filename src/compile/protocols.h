@@ -22,8 +22,7 @@ inline std::optional<Protocol> protocol_by_word(std::string_view word) {
   constexpr auto h2 = config::UpstreamProtocol::kHttp2;
   if (word == "http" || word == "kubernetes.io/ws" || word == "tcp") return Protocol{h1, false};
   if (word == "https" || word == "kubernetes.io/wss" || word == "tls") return Protocol{h1, true};
-  if (word == "http2" || word == "h2c" || word == "kubernetes.io/h2c" || word == "grpc" ||
-      word == "grpc-web") {
+  if (word == "http2" || word == "h2c" || word == "kubernetes.io/h2c" || word == "grpc" || word == "grpc-web") {
     return Protocol{h2, false};
   }
   if (word == "grpcs" || word == "h2") return Protocol{h2, true};

@@ -27,9 +27,7 @@ class World {
     files.push_back(parsed(file, text));
     return show(control.apply(std::move(files), {}).diagnostics);
   }
-  std::string remove(const std::string& file) {
-    return show(control.apply({}, {file}).diagnostics);
-  }
+  std::string remove(const std::string& file) { return show(control.apply({}, {file}).diagnostics); }
 
   static std::string show(const resource::Diagnostics& diagnostics) {
     std::string out;
@@ -38,8 +36,7 @@ class World {
   }
   std::string all() const { return show(control.diagnostics()); }
 
-  const config::Route* route(const std::string& request,
-                             const std::vector<std::string>& headers = {}) {
+  const config::Route* route(const std::string& request, const std::vector<std::string>& headers = {}) {
     last_ = *ExplainRequest::parse(request, headers);
     snapshot = control.snapshot();
     return config::match(*snapshot, last_.key()).route;
@@ -52,9 +49,7 @@ class World {
   // "outbound|80||a.default.svc.cluster.local" of the first destination, or "-".
   std::string target(const std::string& request, const std::vector<std::string>& headers = {}) {
     const config::Route* found = route(request, headers);
-    return !found                        ? "-"
-           : found->destinations.empty() ? "none"
-                                         : found->destinations[0].cluster_name;
+    return !found ? "-" : found->destinations.empty() ? "none" : found->destinations[0].cluster_name;
   }
   const config::Cluster* cluster(const std::string& name) {
     snapshot = control.snapshot();
@@ -67,8 +62,7 @@ class World {
     if (!found) return "-";
     std::string out;
     for (const auto& endpoint : found->endpoints->endpoints) {
-      out +=
-          (out.empty() ? "" : " ") + endpoint.address.to_string() + (endpoint.healthy ? "" : "!");
+      out += (out.empty() ? "" : " ") + endpoint.address.to_string() + (endpoint.healthy ? "" : "!");
     }
     return out;
   }
@@ -82,19 +76,17 @@ class World {
 };
 
 // An Ingress of class higress. `paths` are items of http.paths.
-inline std::string ingress(const std::string& name, const std::string& host,
-                           const std::string& paths, const std::string& annotations = {},
-                           const std::string& metadata = {}) {
-  return "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: " + name + "\n" +
-         metadata + (annotations.empty() ? "" : "  annotations:\n" + annotations) +
-         "spec:\n  ingressClassName: higress\n  rules:\n  - " +
-         (host.empty() ? "" : "host: \"" + host + "\"\n    ") + "http:\n      paths:\n" + paths;
+inline std::string ingress(const std::string& name, const std::string& host, const std::string& paths,
+                           const std::string& annotations = {}, const std::string& metadata = {}) {
+  return "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: " + name + "\n" + metadata +
+         (annotations.empty() ? "" : "  annotations:\n" + annotations) +
+         "spec:\n  ingressClassName: higress\n  rules:\n  - " + (host.empty() ? "" : "host: \"" + host + "\"\n    ") +
+         "http:\n      paths:\n" + paths;
 }
-inline std::string path(const std::string& text, const std::string& type = "Prefix",
-                        const std::string& service = "svc",
+inline std::string path(const std::string& text, const std::string& type = "Prefix", const std::string& service = "svc",
                         const std::string& port = "number: 80") {
-  return "      - path: " + text + "\n        pathType: " + type +
-         "\n        backend: {service: {name: " + service + ", port: {" + port + "}}}\n";
+  return "      - path: " + text + "\n        pathType: " + type + "\n        backend: {service: {name: " + service +
+         ", port: {" + port + "}}}\n";
 }
 inline std::string note(const std::string& key, const std::string& value) {
   return "    " + key + ": \"" + value + "\"\n";
@@ -106,17 +98,14 @@ inline std::string born(int seconds) {
 }
 inline std::string service(const std::string& name, const std::string& ports = "[{port: 80}]",
                            const std::string& more = {}) {
-  return "---\n{apiVersion: v1, kind: Service, metadata: {name: " + name +
-         "}, spec: {ports: " + ports + more + "}}\n";
+  return "---\n{apiVersion: v1, kind: Service, metadata: {name: " + name + "}, spec: {ports: " + ports + more + "}}\n";
 }
-inline std::string slice(const std::string& name, const std::string& service,
-                         const std::string& addresses, const std::string& ports = "[{port: 8080}]",
-                         const std::string& labels = {}) {
+inline std::string slice(const std::string& name, const std::string& service, const std::string& addresses,
+                         const std::string& ports = "[{port: 8080}]", const std::string& labels = {}) {
   std::string out =
       "---\n{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, metadata: "
       "{name: " +
-      name + ", labels: {kubernetes.io/service-name: " + service + labels + "}}, ports: " + ports +
-      ", endpoints: [";
+      name + ", labels: {kubernetes.io/service-name: " + service + labels + "}}, ports: " + ports + ", endpoints: [";
   out += addresses.empty() ? "" : "{addresses: [" + addresses + "]}";
   return out + "]}\n";
 }

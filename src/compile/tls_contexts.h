@@ -26,8 +26,7 @@ class TlsContexts {
   template <typename Build>
   Result<Pointer> get(std::string digest, Build build);
 
-  std::unordered_map<std::string, std::weak_ptr<const net::TlsContext>>
-      by_digest_;  // SHA-256 of the configuration
+  std::unordered_map<std::string, std::weak_ptr<const net::TlsContext>> by_digest_;  // SHA-256 of the configuration
   size_t sweep_at_ = 64;
   size_t built_ = 0;
 };

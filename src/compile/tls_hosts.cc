@@ -20,8 +20,7 @@ void TlsHosts::remove(const IngressEntry& entry) {
     auto at = hosts_.find(use.host);
     if (at == hosts_.end()) continue;
     at->second.contributors.erase(&entry);
-    std::erase_if(at->second.findings,
-                  [&](const Finding& finding) { return finding.entry == &entry; });
+    std::erase_if(at->second.findings, [&](const Finding& finding) { return finding.entry == &entry; });
     marked_.insert(use.host);
   }
 }
@@ -54,17 +53,16 @@ size_t TlsHosts::flush(config::Snapshot& next, HostTable& hosts) {
   return count;
 }
 
-void TlsHosts::find(Host& host, const IngressEntry& entry, std::string field, std::string message,
-                    Severity severity) {
+void TlsHosts::find(Host& host, const IngressEntry& entry, std::string field, std::string message, Severity severity) {
   const resource::Ingress& ingress = *entry.object;
-  host.findings.push_back({&entry,
-                           {severity, ingress.meta.file ? *ingress.meta.file : std::string(),
-                            ingress.meta.mark.line, ingress.meta.mark.column,
-                            ingress.key().to_string(), std::move(field), std::move(message)}});
+  host.findings.push_back(
+      {&entry,
+       {severity, ingress.meta.file ? *ingress.meta.file : std::string(), ingress.meta.mark.line,
+        ingress.meta.mark.column, ingress.key().to_string(), std::move(field), std::move(message)}});
 }
 
-void TlsHosts::blame(Host& host, const IngressEntry& entry, const resource::Secret& secret,
-                     std::string message, Severity severity) {
+void TlsHosts::blame(Host& host, const IngressEntry& entry, const resource::Secret& secret, std::string message,
+                     Severity severity) {
   host.findings.push_back({&entry,
                            {severity,
                             secret.meta.file ? *secret.meta.file : std::string(),
@@ -115,8 +113,7 @@ std::shared_ptr<const config::TlsHost> TlsHosts::build(const std::string& name, 
   const resource::Secret* secret = look(name, host, ref);
   const std::string field = "spec.tls";
   if (!secret) {
-    find(host, *owner, field,
-         "Secret " + ref.to_string() + " does not exist; TLS handshakes for " + name + " fail");
+    find(host, *owner, field, "Secret " + ref.to_string() + " does not exist; TLS handshakes for " + name + " fail");
     return out;
   }
   std::string problem;
@@ -129,20 +126,17 @@ std::shared_ptr<const config::TlsHost> TlsHosts::build(const std::string& name, 
     if (context) {
       out->context = *context;
       if (out->context->not_after() && out->context->not_after() < time(nullptr)) {
-        blame(host, *owner, *secret, "the certificate has expired; it is still shown for " + name,
-              Severity::kWarning);
+        blame(host, *owner, *secret, "the certificate has expired; it is still shown for " + name, Severity::kWarning);
       }
       return out;
     }
     problem = context.error().message;
   }
-  bool kept = host.built && host.built->context && host.built->secret == out->secret &&
-              host.built->mutual == out->mutual;
+  bool kept =
+      host.built && host.built->context && host.built->secret == out->secret && host.built->mutual == out->mutual;
   if (kept) out->context = host.built->context;
   blame(host, *owner, *secret,
-        problem + "; " +
-            (kept ? "the last good certificate stays in use for " : "TLS handshakes fail for ") +
-            name);
+        problem + "; " + (kept ? "the last good certificate stays in use for " : "TLS handshakes fail for ") + name);
   return out;
 }
 
@@ -164,16 +158,13 @@ bool TlsHosts::apply_options(const std::string& name, Host& host, const IngressE
   if (options.client_ca.empty()) return false;
   // As in Higress: only the CA that belongs to the host's own certificate.
   const SecretRef& ca = options.client_ca;
-  if (ca.ns != certificate.ns ||
-      (ca.name != certificate.name && ca.name != certificate.name + "-cacert")) {
+  if (ca.ns != certificate.ns || (ca.name != certificate.name && ca.name != certificate.name + "-cacert")) {
     find(host, entry, "metadata.annotations[auth-tls-secret]",
-         "Secret " + ca.to_string() + " must be " + certificate.to_string() + " or " +
-             certificate.to_string() + "-cacert, as the certificate of " + name +
-             "; client certificates are not asked for");
+         "Secret " + ca.to_string() + " must be " + certificate.to_string() + " or " + certificate.to_string() +
+             "-cacert, as the certificate of " + name + "; client certificates are not asked for");
     return false;
   }
-  const resource::Secret* anchors =
-      look(name, host, {certificate.ns, certificate.name + "-cacert"});
+  const resource::Secret* anchors = look(name, host, {certificate.ns, certificate.name + "-cacert"});
   if (!anchors || !anchors->ca()) anchors = look(name, host, certificate);
   config.client_auth = net::TlsServerConfig::ClientAuth::kRequired;
   config.session_scope = "mtls " + certificate.to_string();
@@ -182,8 +173,7 @@ bool TlsHosts::apply_options(const std::string& name, Host& host, const IngressE
   } else {
     // The context will be refused, so that the host is closed rather than open without client
     // certificates.
-    find(host, entry, "metadata.annotations[auth-tls-secret]",
-         "neither Secret has ca.crt (or cacert)");
+    find(host, entry, "metadata.annotations[auth-tls-secret]", "neither Secret has ca.crt (or cacert)");
   }
   return true;
 }
@@ -198,8 +188,7 @@ void TlsHosts::diagnostics(const IngressEntry& entry, resource::Diagnostics& out
   }
 }
 
-void TlsHosts::diagnostics_of_secret(const resource::ObjectKey& key,
-                                     resource::Diagnostics& out) const {
+void TlsHosts::diagnostics_of_secret(const resource::ObjectKey& key, resource::Diagnostics& out) const {
   constexpr size_t kMost = 20;
   auto users = by_secret_.find(key.ns + "/" + key.name);
   if (users == by_secret_.end()) return;

@@ -55,13 +55,13 @@ class TlsHosts {
   std::shared_ptr<const config::TlsHost> build(const std::string& name, Host& host);
   const resource::Secret* look(const std::string& name, Host& host, const SecretRef& ref);
   // Fills what options say. Returns whether client certificates are required.
-  bool apply_options(const std::string& name, Host& host, const IngressEntry& entry,
-                     const SecretRef& certificate, net::TlsServerConfig& config);
+  bool apply_options(const std::string& name, Host& host, const IngressEntry& entry, const SecretRef& certificate,
+                     net::TlsServerConfig& config);
   void find(Host& host, const IngressEntry& entry, std::string field, std::string message,
             resource::Severity severity = resource::Severity::kError);
   // The same, but the Secret is to blame.
-  void blame(Host& host, const IngressEntry& entry, const resource::Secret& secret,
-             std::string message, resource::Severity severity = resource::Severity::kError);
+  void blame(Host& host, const IngressEntry& entry, const resource::Secret& secret, std::string message,
+             resource::Severity severity = resource::Severity::kError);
 
   const resource::Store& store_;
   const Options& options_;

@@ -32,8 +32,8 @@ Pair make(const std::string& name, long valid_for = 86400) {
 }
 std::string secret(const std::string& name, const Pair& pair, const std::string& ca = {}) {
   return "---\napiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {name: " + name +
-         "}\nstringData:\n    tls.crt: " + block(pair.certificate) +
-         "    tls.key: " + block(pair.key) + (ca.empty() ? "" : "    ca.crt: " + block(ca));
+         "}\nstringData:\n    tls.crt: " + block(pair.certificate) + "    tls.key: " + block(pair.key) +
+         (ca.empty() ? "" : "    ca.crt: " + block(ca));
 }
 std::string tls_ingress(const std::string& name, const std::string& host, const std::string& tls,
                         const std::string& annotations = {}, const std::string& metadata = {}) {
@@ -78,9 +78,7 @@ TEST_F(TlsTest, Hosts) {
 
 TEST_F(TlsTest, LiteralEntryBeatsWildcard) {
   world.put("s", secret("c1", make("one")) + secret("c2", make("two")));
-  world.put("i",
-            tls_ingress("a", "a.b.c",
-                        "{hosts: ['*.b.c'], secretName: c1}, {hosts: [a.b.c], secretName: c2}"));
+  world.put("i", tls_ingress("a", "a.b.c", "{hosts: ['*.b.c'], secretName: c1}, {hosts: [a.b.c], secretName: c2}"));
   EXPECT_EQ(shown("a.b.c"), "two");
 }
 
@@ -111,28 +109,23 @@ TEST_F(TlsTest, BrokenPairKeepsTheLastGood) {
   world.put("s", secret("c", good));
   EXPECT_EQ(shown("a.b"), "good");
   std::string told = world.put("s", secret("c", {other.certificate, good.key}));
-  EXPECT_EQ(told.substr(0, 22), "s:2:1: Secret default/")
-      << "told when it happens, where it is wrong: " << told;
+  EXPECT_EQ(told.substr(0, 22), "s:2:1: Secret default/") << "told when it happens, where it is wrong: " << told;
   EXPECT_EQ(shown("a.b"), "good");
   std::string all = world.all();
   EXPECT_NE(all.find("the last good certificate stays in use for a.b"), std::string::npos) << all;
   EXPECT_EQ(all.find("PRIVATE KEY"), std::string::npos);
   world.put("s", secret("c", {"", ""}));
   EXPECT_EQ(shown("a.b"), "good");
-  EXPECT_NE(world.all().find("needs tls.crt and tls.key (or cert and key)"), std::string::npos)
-      << world.all();
+  EXPECT_NE(world.all().find("needs tls.crt and tls.key (or cert and key)"), std::string::npos) << world.all();
   world.put("s", secret("c", other));
   EXPECT_EQ(shown("a.b"), "other");
 }
 
 TEST_F(TlsTest, ExpiredIsServedAndTold) {
-  world.put("i", secret("c", make("old", -3600)) +
-                     tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}"));
+  world.put("i", secret("c", make("old", -3600)) + tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}"));
   EXPECT_EQ(shown("a.b"), "old");
-  EXPECT_NE(
-      world.all().find(
-          "warning: Secret default/c: the certificate has expired; it is still shown for a.b"),
-      std::string::npos);
+  EXPECT_NE(world.all().find("warning: Secret default/c: the certificate has expired; it is still shown for a.b"),
+            std::string::npos);
 }
 
 TEST_F(TlsTest, OldestIngressWins) {
@@ -154,15 +147,14 @@ TEST_F(TlsTest, ClientCertificates) {
   Pair ca = make("ca");
   world.put("s", secret("c", make("cert")) + secret("c-cacert", make("x"), ca.certificate) +
                      secret("other", make("x"), ca.certificate));
-  world.put("i", tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}",
-                             note("higress.io/auth-tls-secret", "c-cacert")));
+  world.put("i",
+            tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}", note("higress.io/auth-tls-secret", "c-cacert")));
   ASSERT_NE(host("a.b"), nullptr);
   EXPECT_TRUE(host("a.b")->mutual);
   EXPECT_EQ(shown("a.b"), "cert");
   EXPECT_TRUE(world.control.snapshot()->hosts.find("a.b")->requires_mtls_sni);
 
-  world.put("i", tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}",
-                             note("higress.io/auth-tls-secret", "other")));
+  world.put("i", tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}", note("higress.io/auth-tls-secret", "other")));
   EXPECT_FALSE(host("a.b")->mutual);
   EXPECT_FALSE(world.control.snapshot()->hosts.find("a.b")->requires_mtls_sni);
   EXPECT_NE(world.all().find("Secret default/other must be default/c or default/c-cacert, as the "
@@ -171,11 +163,9 @@ TEST_F(TlsTest, ClientCertificates) {
       << world.all();
 
   world.put("s", secret("c", make("cert")));
-  world.put("i", tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}",
-                             note("higress.io/auth-tls-secret", "c")));
+  world.put("i", tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}", note("higress.io/auth-tls-secret", "c")));
   EXPECT_EQ(shown("a.b"), "!") << "without a CA the host is closed, not open";
-  EXPECT_NE(world.all().find("neither Secret has ca.crt (or cacert)"), std::string::npos)
-      << world.all();
+  EXPECT_NE(world.all().find("neither Secret has ca.crt (or cacert)"), std::string::npos) << world.all();
 }
 
 TEST_F(TlsTest, Options) {
@@ -188,17 +178,15 @@ TEST_F(TlsTest, Options) {
   apply(note("higress.io/tls-min-protocol-version", "TLSv1.3"));
   EXPECT_EQ(shown("a.b"), "cert");
   EXPECT_NE(host("a.b")->context, before);
-  apply(note("higress.io/ssl-cipher",
-             "AES128-SHA:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305"));
+  apply(note("higress.io/ssl-cipher", "AES128-SHA:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305"));
   EXPECT_EQ(shown("a.b"), "cert");
   apply(note("higress.io/ssl-cipher", "AES128-SHA,AES256-SHA"));
   EXPECT_EQ(host("a.b")->context, before) << "nothing known: the default list";
   apply("");
-  EXPECT_NE(
-      apply(note("higress.io/tls-min-protocol-version", "TLSv1.3") +
-            note("higress.io/tls-max-protocol-version", "TLSv1.2"))
-          .find("tls-min-protocol-version is above tls-max-protocol-version; both are ignored"),
-      std::string::npos);
+  EXPECT_NE(apply(note("higress.io/tls-min-protocol-version", "TLSv1.3") +
+                  note("higress.io/tls-max-protocol-version", "TLSv1.2"))
+                .find("tls-min-protocol-version is above tls-max-protocol-version; both are ignored"),
+            std::string::npos);
   EXPECT_EQ(shown("a.b"), "cert");
   EXPECT_NE(apply(note("higress.io/tls-min-protocol-version", "TLSv1.0"))
                 .find("is not offered: TLSv1.2 is the lowest version"),

@@ -17,7 +17,9 @@ const Schema<Policy::HealthCheck>& health_check_schema() {
   static const auto kSchema =
       Schema<H>()
           .choice("type", &H::type,
-                  {{"none", Policy::Check::kNone}, {"tcp", Policy::Check::kTcp}, {"http", Policy::Check::kHttp},
+                  {{"none", Policy::Check::kNone},
+                   {"tcp", Policy::Check::kTcp},
+                   {"http", Policy::Check::kHttp},
                    {"grpc", Policy::Check::kGrpc}},
                   "What a probe does: connect, GET `path`, or call grpc.health.v1.Health/Check.")
           .text("path", &H::path, "Path of an HTTP probe.")
@@ -26,7 +28,8 @@ const Schema<Policy::HealthCheck>& health_check_schema() {
           .integer("interval_ms", &H::interval_ms, 10, kHour, "Time between probes of an endpoint.")
           .integer("timeout_ms", &H::timeout_ms, 10, kHour, "Time for one probe.")
           .integer("unhealthy_threshold", &H::unhealthy_threshold, 1, 1000, "Failures in a row that make it unhealthy.")
-          .integer("healthy_threshold", &H::healthy_threshold, 1, 1000, "Successes in a row that make it healthy again.")
+          .integer("healthy_threshold", &H::healthy_threshold, 1, 1000,
+                   "Successes in a row that make it healthy again.")
           .integer("expected_status_min", &H::expected_status_min, 100, 599, "Lowest status of a good HTTP probe.")
           .integer("expected_status_max", &H::expected_status_max, 100, 599, "Highest status of a good HTTP probe.")
           .check([](const H& h) -> std::optional<Problem> {
@@ -43,14 +46,16 @@ const Schema<Policy::HealthCheck>& health_check_schema() {
 
 const Schema<Policy::Outlier>& outlier_schema() {
   using O = Policy::Outlier;
-  static const auto kSchema =
-      Schema<O>()
-          .integer("consecutive_5xx", &O::consecutive_5xx, 0, kMany, "Responses 5xx or failures in a row that eject an endpoint; 0: off.")
-          .integer("consecutive_gateway_errors", &O::consecutive_gateway_errors, 0, kMany,
-                   "Responses 502 to 504 or failures in a row that eject an endpoint; 0: off.")
-          .integer("base_ejection_ms", &O::base_ejection_ms, 1, kHour, "Length of the first ejection; the n-th takes n times as long.")
-          .integer("max_ejection_ms", &O::max_ejection_ms, 1, 24 * kHour, "Longest ejection.")
-          .integer("max_ejection_percent", &O::max_ejection_percent, 0, 100, "Share of the endpoints that may be ejected; one always may.");
+  static const auto kSchema = Schema<O>()
+                                  .integer("consecutive_5xx", &O::consecutive_5xx, 0, kMany,
+                                           "Responses 5xx or failures in a row that eject an endpoint; 0: off.")
+                                  .integer("consecutive_gateway_errors", &O::consecutive_gateway_errors, 0, kMany,
+                                           "Responses 502 to 504 or failures in a row that eject an endpoint; 0: off.")
+                                  .integer("base_ejection_ms", &O::base_ejection_ms, 1, kHour,
+                                           "Length of the first ejection; the n-th takes n times as long.")
+                                  .integer("max_ejection_ms", &O::max_ejection_ms, 1, 24 * kHour, "Longest ejection.")
+                                  .integer("max_ejection_percent", &O::max_ejection_percent, 0, 100,
+                                           "Share of the endpoints that may be ejected; one always may.");
   return kSchema;
 }
 
@@ -70,20 +75,28 @@ const Schema<Policy>& schema() {
   static const auto kSchema =
       Schema<Policy>()
           .object("health_check", &Policy::health_check, health_check_schema(), "Active health check.")
-          .object("outlier_detection", &Policy::outlier_detection, outlier_schema(), "Passive health: ejects endpoints that fail.")
-          .object("circuit_breaker", &Policy::circuit_breaker, breaker_schema(), "Limits; beyond them requests get 503 at once.")
+          .object("outlier_detection", &Policy::outlier_detection, outlier_schema(),
+                  "Passive health: ejects endpoints that fail.")
+          .object("circuit_breaker", &Policy::circuit_breaker, breaker_schema(),
+                  "Limits; beyond them requests get 503 at once.")
           .choice("load_balancing", &Policy::load_balancing,
-                  {{"unset", B::kUnset}, {"round_robin", B::kRoundRobin}, {"least_request", B::kLeastRequest},
-                   {"random", B::kRandom}, {"ring_hash", B::kRingHash}, {"maglev", B::kMaglev}},
+                  {{"unset", B::kUnset},
+                   {"round_robin", B::kRoundRobin},
+                   {"least_request", B::kLeastRequest},
+                   {"random", B::kRandom},
+                   {"ring_hash", B::kRingHash},
+                   {"maglev", B::kMaglev}},
                   "Balancing algorithm; the hashing ones need upstream-hash-by or affinity.")
           .integer("connect_timeout_ms", &Policy::connect_timeout_ms, 1, kHour, "Time to connect, TLS included.")
-          .integer("slow_start_ms", &Policy::slow_start_ms, 0, kHour, "A new endpoint's share grows to its own over this time.")
+          .integer("slow_start_ms", &Policy::slow_start_ms, 0, kHour,
+                   "A new endpoint's share grows to its own over this time.")
           .integer("panic_threshold_percent", &Policy::panic_threshold_percent, 0, 100,
                    "With fewer usable endpoints than this share, all are used; 0: never.")
           .integer("max_requests_per_connection", &Policy::max_requests_per_connection, 0, kMany, "0: unlimited.")
           .integer("max_concurrent_streams", &Policy::max_concurrent_streams, 1, 100'000,
                    "HTTP/2: more streams than this open another connection.")
-          .integer("send_proxy_protocol", &Policy::send_proxy_protocol, 0, 2, "PROXY protocol version to send; 0: none.");
+          .integer("send_proxy_protocol", &Policy::send_proxy_protocol, 0, 2,
+                   "PROXY protocol version to send; 0: none.");
   return kSchema;
 }
 

@@ -1,7 +1,7 @@
 #pragma once
-// sluice.io/upstream: how the gateway treats a service's endpoints, beyond what Higress's annotations can say: active health
-// checks, outlier detection, circuit breaking, slow start, Maglev, the PROXY protocol. A YAML map; the fields are those of
-// the schema in upstream_policy.cc, which is also where the documentation's table comes from.
+// sluice.io/upstream: how the gateway treats a service's endpoints, beyond what Higress's annotations can say: active
+// health checks, outlier detection, circuit breaking, slow start, Maglev, the PROXY protocol. A YAML map; the fields
+// are those of the schema in upstream_policy.cc, which is also where the documentation's table comes from.
 
 #include <cstdint>
 #include <memory>

@@ -17,11 +17,12 @@ using Pointer = std::shared_ptr<const UpstreamPolicy>;
 TEST(UpstreamPolicy, FillsTheCluster) {
   Pointer policy;
   std::string error;
-  ASSERT_TRUE(parse_upstream("health_check: {type: http, path: /h, interval_ms: 100, timeout_ms: 50}\n"
-                             "outlier_detection: {consecutive_5xx: 5, max_ejection_percent: 30}\n"
-                             "circuit_breaker: {max_requests: 7}\n"
-                             "load_balancing: maglev\nslow_start_ms: 3000\nsend_proxy_protocol: 2\n",
-                             &policy, &error))
+  ASSERT_TRUE(
+      parse_upstream("health_check: {type: http, path: /h, interval_ms: 100, timeout_ms: 50}\n"
+                     "outlier_detection: {consecutive_5xx: 5, max_ejection_percent: 30}\n"
+                     "circuit_breaker: {max_requests: 7}\n"
+                     "load_balancing: maglev\nslow_start_ms: 3000\nsend_proxy_protocol: 2\n",
+                     &policy, &error))
       << error;
   config::Cluster cluster;
   policy->apply(cluster);
@@ -62,7 +63,8 @@ TEST(UpstreamPolicy, ErrorsNameTheField) {
 
 // The guide's table is the schema's. SLUICE_WRITE_DOCS=1 rewrites it.
 TEST(UpstreamPolicy, GuideHasTheSchemasTable) {
-  const auto path = std::filesystem::path(__FILE__).parent_path().parent_path().parent_path() / "docs/guide/upstream.md";
+  const auto path =
+      std::filesystem::path(__FILE__).parent_path().parent_path().parent_path() / "docs/guide/upstream.md";
   std::ifstream in(path);
   std::stringstream content;
   content << in.rdbuf();

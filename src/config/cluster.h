@@ -21,9 +21,9 @@ using std::chrono::milliseconds;
 
 struct Endpoint {
   net::Address address;
-  uint32_t weight = 1;    // 1..65535; 0 receives nothing
-  bool healthy = true;    // verdict of the active health check; true when there is none
-  std::string hostname;   // the DNS name the address came from, if any
+  uint32_t weight = 1;   // 1..65535; 0 receives nothing
+  bool healthy = true;   // verdict of the active health check; true when there is none
+  std::string hostname;  // the DNS name the address came from, if any
   std::string zone;
   std::vector<std::pair<std::string, std::string>> labels;
 };
@@ -50,7 +50,7 @@ struct OutlierDetection {
   uint32_t consecutive_gateway_errors = 0;  // 502, 503, 504 and connection failures; 0: off
   milliseconds base_ejection_time{30000};   // multiplied by the number of ejections in a row
   milliseconds max_ejection_time{300000};
-  uint32_t max_ejection_percent = 10;       // at least one endpoint can always be ejected
+  uint32_t max_ejection_percent = 10;  // at least one endpoint can always be ejected
   bool enabled() const { return consecutive_5xx || consecutive_gateway_errors; }
 };
 
@@ -82,30 +82,30 @@ struct DnsDiscovery {
 struct HashPolicy {
   enum class Source : uint8_t { kNone, kHeader, kCookie, kQuery, kSourceAddress, kPath, kAuthority };
   Source source = Source::kNone;
-  std::string name;         // header, cookie or query parameter
-  std::string cookie_path;  // kCookie: the cookie is set by the gateway when absent
+  std::string name;                    // header, cookie or query parameter
+  std::string cookie_path;             // kCookie: the cookie is set by the gateway when absent
   std::chrono::seconds cookie_ttl{0};  // 0: session cookie
 };
 
 struct Cluster {
-  std::string name;      // "outbound|<port>|<subset>|<host>"
-  std::string service;   // the host part
+  std::string name;     // "outbound|<port>|<subset>|<host>"
+  std::string service;  // the host part
   uint16_t port = 0;
-  uint32_t slot = 0;     // index in Snapshot::clusters; stays with the name as long as the cluster exists
+  uint32_t slot = 0;  // index in Snapshot::clusters; stays with the name as long as the cluster exists
 
   UpstreamProtocol protocol = UpstreamProtocol::kHttp1;
   std::shared_ptr<const UpstreamTls> tls;  // null: plaintext
   uint8_t send_proxy_protocol = 0;         // 1 or 2: PROXY protocol version to send; 0: none
 
   LoadBalancing load_balancing = LoadBalancing::kLeastRequest;
-  HashPolicy hash;                         // what the hashing balancers hash, unless the route says otherwise
-  uint32_t ring_size = 1024;         // ring hash: minimum number of points
-  uint32_t maglev_table = 65537;     // a prime
-  milliseconds slow_start{0};        // a new endpoint's weight grows to its own over this time; 0: at once
+  HashPolicy hash;                       // what the hashing balancers hash, unless the route says otherwise
+  uint32_t ring_size = 1024;             // ring hash: minimum number of points
+  uint32_t maglev_table = 65537;         // a prime
+  milliseconds slow_start{0};            // a new endpoint's weight grows to its own over this time; 0: at once
   uint32_t panic_threshold_percent = 0;  // fewer healthy endpoints than this: use all, healthy or not
 
   milliseconds connect_timeout{10000};
-  milliseconds idle_timeout{10000};  // an unused pooled connection is closed after this; 0: never
+  milliseconds idle_timeout{10000};          // an unused pooled connection is closed after this; 0: never
   uint32_t max_requests_per_connection = 0;  // 0: unlimited
   uint32_t max_concurrent_streams = 100;     // HTTP/2: more than this opens another connection
 

@@ -1,7 +1,7 @@
 #pragma once
-// Persistent tables: immutable containers that a new version shares with the old one, so that a snapshot with one change
-// among ten thousand costs a few small copies. Both are two levels: an array of shards, each an immutable block behind a
-// shared_ptr. A writer copies the array of pointers and the shards it touches.
+// Persistent tables: immutable containers that a new version shares with the old one, so that a snapshot with one
+// change among ten thousand costs a few small copies. Both are two levels: an array of shards, each an immutable block
+// behind a shared_ptr. A writer copies the array of pointers and the shards it touches.
 //
 // Threading: a published table is read by any number of threads without synchronisation. `Editor` methods belong to the
 // one thread that builds the next version.

@@ -22,15 +22,15 @@ namespace sluice::config {
 struct ValueMatch {
   enum class Kind : uint8_t { kExact, kPrefix, kRegex, kPresent } kind = Kind::kExact;
   enum class Source : uint8_t { kHeader, kQuery, kMethod, kAuthority, kPath, kScheme } source = Source::kHeader;
-  std::string name;   // header (lower case) or query parameter
-  std::string value;  // literal or pattern text
+  std::string name;                       // header (lower case) or query parameter
+  std::string value;                      // literal or pattern text
   std::shared_ptr<const re2::RE2> regex;  // full match; set for kRegex
   bool invert = false;
 };
 
 struct PathMatch {
-  // kPrefix matches element by element: "/a" matches "/a" and "/a/b", not "/ab". `text` has no trailing slash; "" is "/".
-  // kPrefixRegex is matched as `text.*`, kFullRegex as `text$`, both anchored at the start.
+  // kPrefix matches element by element: "/a" matches "/a" and "/a/b", not "/ab". `text` has no trailing slash; "" is
+  // "/". kPrefixRegex is matched as `text.*`, kFullRegex as `text$`, both anchored at the start.
   enum class Kind : uint8_t { kExact, kPrefix, kPrefixRegex, kFullRegex } kind = Kind::kPrefix;
   std::string text;
   std::shared_ptr<const re2::RE2> regex;
@@ -62,7 +62,7 @@ struct RetryPolicy {
   uint32_t max_retries = 2;
   uint32_t on = kOnConnectFailure | kOnRefusedStream | kOnUnavailable | kOnCancelled | kOnStatus;
   std::vector<uint16_t> statuses = {503};
-  std::chrono::milliseconds per_try_timeout{0};     // 0: none
+  std::chrono::milliseconds per_try_timeout{0};  // 0: none
   std::chrono::milliseconds backoff_base{25};
   std::chrono::milliseconds backoff_max{250};
   uint32_t max_replay_bytes = 65536;  // a request body that has grown beyond this can't be retried
@@ -70,9 +70,9 @@ struct RetryPolicy {
 
 struct Redirect {
   uint16_t status = 301;
-  std::string scheme;  // empty: keep
-  std::string host;    // empty: keep
-  std::string path;    // empty: keep
+  std::string scheme;                    // empty: keep
+  std::string host;                      // empty: keep
+  std::string path;                      // empty: keep
   bool https_only_on_plaintext = false;  // ssl-redirect: only for requests that came without TLS
 };
 
@@ -90,7 +90,7 @@ struct Route {
   std::chrono::milliseconds timeout{0};       // whole request until the response is complete; 0: none
   std::chrono::milliseconds idle_timeout{0};  // 0: the listener's stream idle timeout
   std::shared_ptr<const RetryPolicy> retry;   // null: the default policy
-  HashPolicy hash;  // source kNone: the cluster's applies
+  HashPolicy hash;                            // source kNone: the cluster's applies
   std::shared_ptr<const Redirect> redirect;   // null: none
 
   FilterChain filters;
@@ -99,7 +99,7 @@ struct Route {
 class RouteIndex;  // lookup structure over `routes` for large hosts; config/router.h
 
 struct VirtualHost {
-  std::string domain;  // "a.b.c", "*.b.c" or "*"
+  std::string domain;                                // "a.b.c", "*.b.c" or "*"
   std::vector<std::shared_ptr<const Route>> routes;  // in the order in which they are tried
   std::shared_ptr<const RouteIndex> index;           // null for short lists
   // Client-certificate hosts answer only requests whose SNI is one of them (421 otherwise).

@@ -10,9 +10,7 @@ namespace {
 
 constexpr uint64_t kHashSeed = 0xcbf29ce484222325u;
 
-uint64_t hash_step(uint64_t hash, char c) {
-  return (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-}
+uint64_t hash_step(uint64_t hash, char c) { return (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u; }
 
 uint64_t hash_text(std::string_view text) {
   uint64_t hash = kHashSeed;
@@ -21,15 +19,13 @@ uint64_t hash_text(std::string_view text) {
 }
 
 // Spreads the high bits that multiplication left there.
-size_t slot_of(uint64_t hash, size_t mask) {
-  return static_cast<size_t>(hash ^ (hash >> 32)) & mask;
-}
+size_t slot_of(uint64_t hash, size_t mask) { return static_cast<size_t>(hash ^ (hash >> 32)) & mask; }
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; }
 
 bool equal_ignoring_case(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(),
-                                            [](char x, char y) { return lower(x) == lower(y); });
+  return a.size() == b.size() &&
+         std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) { return lower(x) == lower(y); });
 }
 
 re2::StringPiece piece(std::string_view text) { return {text.data(), text.size()}; }
@@ -41,8 +37,7 @@ bool path_matches(const PathMatch& match, std::string_view path) {
       return match.ignore_case ? equal_ignoring_case(path, text) : path == text;
     case PathMatch::Kind::kPrefix: {
       if (text.empty()) return true;
-      if (path.size() < text.size() || (path.size() > text.size() && path[text.size()] != '/'))
-        return false;
+      if (path.size() < text.size() || (path.size() > text.size() && path[text.size()] != '/')) return false;
       std::string_view head = path.substr(0, text.size());
       return match.ignore_case ? equal_ignoring_case(head, text) : head == text;
     }
@@ -142,8 +137,7 @@ uint32_t find_route(const VirtualHost& host, const RequestKey& key) {
   return UINT32_MAX;
 }
 
-void record(const VirtualHost& host, const RequestKey& key, uint32_t winner,
-            MatchTrace::Host& out) {
+void record(const VirtualHost& host, const RequestKey& key, uint32_t winner, MatchTrace::Host& out) {
   for (uint32_t i = 0; i < host.routes.size(); ++i) {
     Verdict verdict = judge(*host.routes[i], key);
     if (verdict.matched() && i != winner) verdict.reason = MatchTrace::Reason::kLater;
@@ -245,8 +239,7 @@ void RouteIndex::Table::build(const std::vector<std::shared_ptr<const Route>>& r
     const std::string& text = routes[members[i]]->path.text;
     uint64_t hash = hash_text(text);
     size_t slot = slot_of(hash, capacity - 1);
-    while (slots_[slot].count &&
-           (slots_[slot].hash != hash || routes[first_by_slot[slot]]->path.text != text)) {
+    while (slots_[slot].count && (slots_[slot].hash != hash || routes[first_by_slot[slot]]->path.text != text)) {
       slot = (slot + 1) & (capacity - 1);
     }
     if (!slots_[slot].count++) {
@@ -269,9 +262,8 @@ void RouteIndex::Table::build(const std::vector<std::shared_ptr<const Route>>& r
   }
 }
 
-void RouteIndex::Table::find(const std::vector<std::shared_ptr<const Route>>& routes,
-                             const RequestKey& key, std::string_view text, uint64_t hash,
-                             uint32_t& best) const {
+void RouteIndex::Table::find(const std::vector<std::shared_ptr<const Route>>& routes, const RequestKey& key,
+                             std::string_view text, uint64_t hash, uint32_t& best) const {
   size_t mask = slots_.size() - 1;
   for (size_t slot = slot_of(hash, mask); slots_[slot].count; slot = (slot + 1) & mask) {
     const Group& group = slots_[slot];
@@ -288,15 +280,13 @@ void RouteIndex::Table::find(const std::vector<std::shared_ptr<const Route>>& ro
   }
 }
 
-std::shared_ptr<const RouteIndex> RouteIndex::build(
-    const std::vector<std::shared_ptr<const Route>>& routes) {
+std::shared_ptr<const RouteIndex> RouteIndex::build(const std::vector<std::shared_ptr<const Route>>& routes) {
   if (routes.size() < kMinRoutes) return nullptr;
   auto out = std::make_shared<RouteIndex>();
   std::vector<uint32_t> exact, prefix;
   for (uint32_t i = 0; i < routes.size(); ++i) {
     const PathMatch& path = routes[i]->path;
-    if (path.ignore_case || path.kind == PathMatch::Kind::kPrefixRegex ||
-        path.kind == PathMatch::Kind::kFullRegex) {
+    if (path.ignore_case || path.kind == PathMatch::Kind::kPrefixRegex || path.kind == PathMatch::Kind::kFullRegex) {
       out->walked_.push_back(i);
     } else {
       (path.kind == PathMatch::Kind::kExact ? exact : prefix).push_back(i);
@@ -307,8 +297,7 @@ std::shared_ptr<const RouteIndex> RouteIndex::build(
   return out;
 }
 
-uint32_t RouteIndex::find(const std::vector<std::shared_ptr<const Route>>& routes,
-                          const RequestKey& key) const {
+uint32_t RouteIndex::find(const std::vector<std::shared_ptr<const Route>>& routes, const RequestKey& key) const {
   uint32_t best = UINT32_MAX;
   std::string_view path = key.path;
   size_t longest = std::max(exact_.longest(), prefix_.longest());

@@ -18,18 +18,15 @@ namespace sluice::config {
 
 // What routing looks at. All views are borrowed for the call.
 struct RequestKey {
-  std::string_view
-      authority;  // as received; port, letter case and a final dot don't matter for the host
-  std::string_view path;   // without query, dot segments resolved
-  std::string_view query;  // without the question mark
-  std::string_view
-      target;  // path and query as received, for conditions on the pseudo-header `path`
+  std::string_view authority;  // as received; port, letter case and a final dot don't matter for the host
+  std::string_view path;       // without query, dot segments resolved
+  std::string_view query;      // without the question mark
+  std::string_view target;     // path and query as received, for conditions on the pseudo-header `path`
   std::string_view method;
   std::string_view scheme;
   // Looks up a header by its lower-case name; several values of one name are given joined by
   // commas. False: absent.
-  bool (*find_header)(const void* headers, std::string_view name,
-                      std::string_view* value) = nullptr;
+  bool (*find_header)(const void* headers, std::string_view name, std::string_view* value) = nullptr;
   const void* headers = nullptr;
 };
 
@@ -83,13 +80,11 @@ void set_target(RequestKey& key, std::string_view target);
 class RouteIndex {
  public:
   // Null if the list is short enough to be walked, or has a shape that can't be indexed.
-  static std::shared_ptr<const RouteIndex> build(
-      const std::vector<std::shared_ptr<const Route>>& routes);
+  static std::shared_ptr<const RouteIndex> build(const std::vector<std::shared_ptr<const Route>>& routes);
   static constexpr size_t kMinRoutes = 12;
 
   // The position of the first route that matches, or UINT32_MAX.
-  uint32_t find(const std::vector<std::shared_ptr<const Route>>& routes,
-                const RequestKey& key) const;
+  uint32_t find(const std::vector<std::shared_ptr<const Route>>& routes, const RequestKey& key) const;
 
  private:
   struct Group {  // all routes of one path text, by position
@@ -99,10 +94,9 @@ class RouteIndex {
   };
   class Table {
    public:
-    void build(const std::vector<std::shared_ptr<const Route>>& routes,
-               const std::vector<uint32_t>& members);
-    void find(const std::vector<std::shared_ptr<const Route>>& routes, const RequestKey& key,
-              std::string_view text, uint64_t hash, uint32_t& best) const;
+    void build(const std::vector<std::shared_ptr<const Route>>& routes, const std::vector<uint32_t>& members);
+    void find(const std::vector<std::shared_ptr<const Route>>& routes, const RequestKey& key, std::string_view text,
+              uint64_t hash, uint32_t& best) const;
     bool empty() const { return slots_.empty(); }
     size_t longest() const { return longest_; }
 

@@ -19,8 +19,8 @@ bool find_header(const void* context, std::string_view name, std::string_view* v
   return true;
 }
 
-RequestKey request(std::string_view authority, std::string_view target,
-                   const Headers* headers = nullptr, std::string_view method = "GET") {
+RequestKey request(std::string_view authority, std::string_view target, const Headers* headers = nullptr,
+                   std::string_view method = "GET") {
   RequestKey key;
   key.authority = authority;
   key.method = method;
@@ -40,8 +40,7 @@ std::shared_ptr<Route> route(const std::string& name, PathMatch::Kind kind, cons
   out->path.kind = kind;
   out->path.text = text;
   out->path.ignore_case = ignore_case;
-  if (kind == PathMatch::Kind::kPrefixRegex)
-    out->path.regex = std::make_shared<re2::RE2>(text + ".*");
+  if (kind == PathMatch::Kind::kPrefixRegex) out->path.regex = std::make_shared<re2::RE2>(text + ".*");
   if (kind == PathMatch::Kind::kFullRegex) out->path.regex = std::make_shared<re2::RE2>(text + "$");
   return out;
 }
@@ -51,8 +50,7 @@ constexpr auto kPrefix = PathMatch::Kind::kPrefix;
 constexpr auto kPrefixRegex = PathMatch::Kind::kPrefixRegex;
 constexpr auto kFullRegex = PathMatch::Kind::kFullRegex;
 
-void add(Snapshot& snapshot, const std::string& domain,
-         std::vector<std::shared_ptr<const Route>> routes) {
+void add(Snapshot& snapshot, const std::string& domain, std::vector<std::shared_ptr<const Route>> routes) {
   auto host = std::make_shared<VirtualHost>();
   host->domain = domain;
   host->routes = std::move(routes);
@@ -77,17 +75,12 @@ TEST(Router, Hosts) {
     const char* path;
     const char* want;
   } cases[] = {
-      {"a.b.c", "/x", "exact"},  {"A.B.C:8080", "/x", "exact"},
-      {"a.b.c.", "/x", "exact"}, {"a.b.c", "/y", "wild"},
-      {"x.y.b.c", "/y", "wild"}, {"b.c", "/y", "any"},
-      {"b.c", "/only", "wide"},  {"q.c", "/only/x", "wide"},
-      {"q.c", "/", "any"},       {"c", "/only", "any"},
-      {"", "/x", "any"},         {"[::1]:80", "/", "six"},
-      {"[::1", "/", "any"},      {".b.c", "/", "any"},
-      {"..b.c", "/", "wild"},    {"x.*.b.c", "/", "wild"},
+      {"a.b.c", "/x", "exact"},  {"A.B.C:8080", "/x", "exact"}, {"a.b.c.", "/x", "exact"}, {"a.b.c", "/y", "wild"},
+      {"x.y.b.c", "/y", "wild"}, {"b.c", "/y", "any"},          {"b.c", "/only", "wide"},  {"q.c", "/only/x", "wide"},
+      {"q.c", "/", "any"},       {"c", "/only", "any"},         {"", "/x", "any"},         {"[::1]:80", "/", "six"},
+      {"[::1", "/", "any"},      {".b.c", "/", "any"},          {"..b.c", "/", "wild"},    {"x.*.b.c", "/", "wild"},
   };
-  for (const Case& c : cases)
-    EXPECT_EQ(winner(snapshot, request(c.host, c.path)), c.want) << c.host << c.path;
+  for (const Case& c : cases) EXPECT_EQ(winner(snapshot, request(c.host, c.path)), c.want) << c.host << c.path;
   std::string longest(400, 'a');
   EXPECT_EQ(winner(snapshot, request(longest + ".b.c", "/")), "any");
 }
@@ -117,16 +110,14 @@ TEST(Router, Paths) {
   for (const Case& c : cases) {
     Snapshot snapshot;
     add(snapshot, "*", {route("r", c.kind, c.text, c.ignore_case)});
-    for (const char* path : c.yes)
-      EXPECT_EQ(winner(snapshot, request("h", path)), "r") << c.text << " " << path;
-    for (const char* path : c.no)
-      EXPECT_EQ(winner(snapshot, request("h", path)), "-") << c.text << " " << path;
+    for (const char* path : c.yes) EXPECT_EQ(winner(snapshot, request("h", path)), "r") << c.text << " " << path;
+    for (const char* path : c.no) EXPECT_EQ(winner(snapshot, request("h", path)), "-") << c.text << " " << path;
   }
 }
 
 TEST(Router, Conditions) {
-  auto make = [](ValueMatch::Kind kind, ValueMatch::Source source, const char* name,
-                 const char* value, bool invert = false) {
+  auto make = [](ValueMatch::Kind kind, ValueMatch::Source source, const char* name, const char* value,
+                 bool invert = false) {
     ValueMatch match;
     match.kind = kind;
     match.source = source;
@@ -166,8 +157,7 @@ TEST(Router, Conditions) {
     auto r = route("r", kPrefix, "");
     r->conditions = {c.match};
     add(snapshot, "*", {r});
-    EXPECT_EQ(winner(snapshot, request("h.example:80", "/x?q=1&flag&q=2&r=a%20b", &headers)) == "r",
-              c.want)
+    EXPECT_EQ(winner(snapshot, request("h.example:80", "/x?q=1&flag&q=2&r=a%20b", &headers)) == "r", c.want)
         << c.match.name << " " << c.match.value;
   }
   Snapshot snapshot;
@@ -273,9 +263,8 @@ TEST(RouteIndex, EqualsLinearScan) {
     for (int i = 0; i < 200; ++i) {
       Headers headers;
       if (pick(2)) headers["x"] = pick(2) ? "1" : "2";
-      std::string target = pick(40) == 0
-                               ? (pick(2) ? "*" : "")
-                               : path(pick(3) == 0 ? pick(60) : pick(5)) + (pick(4) ? "" : "?a=/b");
+      std::string target =
+          pick(40) == 0 ? (pick(2) ? "*" : "") : path(pick(3) == 0 ? pick(60) : pick(5)) + (pick(4) ? "" : "?a=/b");
       RequestKey key = request("h", target, &headers, pick(2) ? "PUT" : "GET");
       ASSERT_EQ(match(indexed, key).route, match(walked, key).route) << target;
     }
@@ -297,9 +286,7 @@ TEST(PersistentTables, VersionsAreIndependent) {
   EXPECT_EQ(two.size(), 1u);
 
   PersistentVector<int> v;
-  v.set_all({{0, std::make_shared<int>(1)},
-             {5, std::make_shared<int>(2)},
-             {300, std::make_shared<int>(3)}});
+  v.set_all({{0, std::make_shared<int>(1)}, {5, std::make_shared<int>(2)}, {300, std::make_shared<int>(3)}});
   PersistentVector<int> w = v;
   w.set_all({{5, nullptr}, {301, std::make_shared<int>(4)}});
   EXPECT_EQ(*v.get(5), 2);

@@ -44,10 +44,10 @@ struct TlsHost {
 struct Snapshot {
   uint64_t version = 0;
   std::shared_ptr<const Globals> globals = std::make_shared<Globals>();
-  PersistentMap<VirtualHost> hosts;        // key: domain in lower case
-  PersistentMap<TlsHost> tls_hosts;        // key: domain in lower case
-  PersistentVector<Cluster> clusters;      // by slot
-  PersistentMap<uint32_t> cluster_slots;   // cluster name → slot
+  PersistentMap<VirtualHost> hosts;       // key: domain in lower case
+  PersistentMap<TlsHost> tls_hosts;       // key: domain in lower case
+  PersistentVector<Cluster> clusters;     // by slot
+  PersistentMap<uint32_t> cluster_slots;  // cluster name → slot
 };
 
 }  // namespace sluice::config

@@ -53,9 +53,7 @@ Status Loop::control(int operation, int fd, IoHandler* handler, uint32_t events)
 
 Status Loop::add(int fd, IoHandler* handler, uint32_t events) { return control(EPOLL_CTL_ADD, fd, handler, events); }
 
-Status Loop::rebind(int fd, IoHandler* handler, uint32_t events) {
-  return control(EPOLL_CTL_MOD, fd, handler, events);
-}
+Status Loop::rebind(int fd, IoHandler* handler, uint32_t events) { return control(EPOLL_CTL_MOD, fd, handler, events); }
 
 void Loop::remove(int fd) { epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, fd, nullptr); }
 

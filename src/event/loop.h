@@ -2,9 +2,9 @@
 // The event loop: epoll, timers, deferred work and a mailbox for other threads. Each worker and the control thread own
 // one; everything attached to a loop belongs to its thread.
 //
-// A turn: wait → read the clock → dispatch readiness → fire timers → run tasks → run posted functions → destroy what was
-// handed to destroy_later(). After each single callback the flush list runs, so that everything a callback wrote to one
-// connection leaves in one system call.
+// A turn: wait → read the clock → dispatch readiness → fire timers → run tasks → run posted functions → destroy what
+// was handed to destroy_later(). After each single callback the flush list runs, so that everything a callback wrote to
+// one connection leaves in one system call.
 //
 // Descriptors are registered edge-triggered for both directions once and never modified: handlers remember readiness
 // until a call says kAgain (net/stream.h).

@@ -1,6 +1,6 @@
 #pragma once
-// Timers of one loop: a hierarchical wheel of intrusive lists with a resolution of one millisecond. Arming, re-arming and
-// cancelling are O(1) and allocate nothing. Four levels of 256 slots reach 49 days; longer delays are cut to that.
+// Timers of one loop: a hierarchical wheel of intrusive lists with a resolution of one millisecond. Arming, re-arming
+// and cancelling are O(1) and allocate nothing. Four levels of 256 slots reach 49 days; longer delays are cut to that.
 
 #include <cstdint>
 
@@ -62,8 +62,8 @@ class TimerWheel {
   // Arms (or re-arms) `timer` to fire at `deadline_ms`; a deadline that has passed fires at the next advance.
   void arm(Timer& timer, uint64_t deadline_ms);
 
-  // Fires all timers whose deadline is at or before `now_ms`, in order of their deadlines. `after_each` runs after every
-  // callback. A timer that a callback arms for a deadline up to `now_ms` may fire in the same advance, once per
+  // Fires all timers whose deadline is at or before `now_ms`, in order of their deadlines. `after_each` runs after
+  // every callback. A timer that a callback arms for a deadline up to `now_ms` may fire in the same advance, once per
   // millisecond at most.
   template <typename After>
   void advance(uint64_t now_ms, After after_each) {

@@ -123,7 +123,8 @@ TEST(TimerWheel, AgreesWithASortedModel) {
   for (uint64_t seed = 1; seed <= 40; ++seed) {
     Random random(seed);
     // Start near the boundaries of every level too.
-    const uint64_t starts[] = {0, 1, 255, 256, 65'535, 65'536, (1u << 24) - 1, 0xffff'ff00u, 0xffff'ffffu, 123'456'789'012u};
+    const uint64_t starts[] = {
+        0, 1, 255, 256, 65'535, 65'536, (1u << 24) - 1, 0xffff'ff00u, 0xffff'ffffu, 123'456'789'012u};
     Model model(starts[seed % std::size(starts)], 50);
     for (int step = 0; step < 400; ++step) {
       SCOPED_TRACE("seed " + std::to_string(seed) + " step " + std::to_string(step));
@@ -210,8 +211,8 @@ TEST(TimerWheel, CallbacksMayArmCancelAndDestroy) {
   auto a = std::make_unique<TestTimer>(), b = std::make_unique<TestTimer>(), c = std::make_unique<TestTimer>();
   a->fired = [&] {
     order.push_back(1);
-    b->cancel();          // due in the same millisecond
-    c.reset();            // as well
+    b->cancel();  // due in the same millisecond
+    c.reset();    // as well
     wheel.arm(*a, 110);
   };
   b->fired = [&] { order.push_back(2); };

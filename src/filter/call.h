@@ -15,7 +15,7 @@ struct HttpCall {
   std::string_view cluster;  // name of a cluster of the snapshot
   std::string_view method = "GET";
   std::string_view path = "/";
-  std::string_view authority;  // empty: the cluster's service name
+  std::string_view authority;                                              // empty: the cluster's service name
   std::span<const std::pair<std::string_view, std::string_view>> headers;  // names in lower case
   std::string_view body;
   uint32_t timeout_ms = 1000;
@@ -23,11 +23,11 @@ struct HttpCall {
 };
 
 struct HttpCallResult {
-  bool ok = false;           // a complete response came, whatever its status
+  bool ok = false;  // a complete response came, whatever its status
   int status = 0;
   const http::HeaderMap* headers = nullptr;  // valid during the call-back
   std::string body;
-  std::string error;         // why not, if !ok
+  std::string error;  // why not, if !ok
 };
 
 // Receives the result of one call at a time. Destroying it, or cancel(), gives the call up.

@@ -164,7 +164,8 @@ TEST(CoroutineFilter, SeveralWaitsInARow) {
   EXPECT_EQ(context.resumed, 1);
 }
 
-// The exchange ends while the filter waits: its frame is destroyed where it stands, the timer and the call are given up.
+// The exchange ends while the filter waits: its frame is destroyed where it stands, the timer and the call are given
+// up.
 TEST(CoroutineFilter, DestroyedWhileWaiting) {
   for (bool by_completion : {true, false}) {
     FakeContext pausing;

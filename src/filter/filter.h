@@ -1,6 +1,6 @@
 #pragma once
-// The filter interface. A filter is created per exchange from a Factory (a plugin and its parsed configuration) and sees
-// six events plus completion. The chain runs request events first to last and response events last to first.
+// The filter interface. A filter is created per exchange from a Factory (a plugin and its parsed configuration) and
+// sees six events plus completion. The chain runs request events first to last and response events last to first.
 //
 // An event returns kContinue, or kPause: then nothing passes this filter in that direction until it calls
 // Context::resume_request() or resume_response(). Body chunks that arrive meanwhile are still shown to it (if it wants
@@ -102,8 +102,8 @@ class Context {
   // The body bytes held at the paused filter `self`; it may change them before it resumes.
   virtual SliceQueue& held_request_body(Filter& self) = 0;
   virtual SliceQueue& held_response_body(Filter& self) = 0;
-  // How many body bytes may be held for paused filters (default: the listener's buffer limit). A filter that pauses in a
-  // body event to collect the whole body sets what it needs: beyond it the request is answered 413, a response 502.
+  // How many body bytes may be held for paused filters (default: the listener's buffer limit). A filter that pauses in
+  // a body event to collect the whole body sets what it needs: beyond it the request is answered 413, a response 502.
   virtual void set_buffer_limit(size_t bytes) = 0;
 
   // Answers the request without (or in place of) the upstream. `configure` may add header fields to the head before it
@@ -116,8 +116,8 @@ class Context {
   // Sends the request to that cluster, whatever the route says. False: no such cluster.
   virtual bool select_cluster(std::string_view name) = 0;
 
-  // Asks another service (filter/call.h); the receiver hears of the result later, never from inside this call. What `call`
-  // refers to is copied. Belongs to the exchange: it is given up when the exchange ends.
+  // Asks another service (filter/call.h); the receiver hears of the result later, never from inside this call. What
+  // `call` refers to is copied. Belongs to the exchange: it is given up when the exchange ends.
   virtual void call(const HttpCall& call, CallReceiver& receiver) = 0;
 
   // Says in the access log that the response is not simply the upstream's.

@@ -1,9 +1,9 @@
 #pragma once
 // The message model all codecs meet in: a head (request or response) and a list of header fields.
 //
-// Field names and values are borrowed bytes: of the receive buffer (kept alive by the exchange), of the exchange's arena,
-// or static. Names are lower case. Hop-by-hop framing fields (Connection, Transfer-Encoding, Content-Length as framing)
-// are the codecs' business; what is in a HeaderMap is end-to-end.
+// Field names and values are borrowed bytes: of the receive buffer (kept alive by the exchange), of the exchange's
+// arena, or static. Names are lower case. Hop-by-hop framing fields (Connection, Transfer-Encoding, Content-Length as
+// framing) are the codecs' business; what is in a HeaderMap is end-to-end.
 
 #include <cstdint>
 #include <string_view>

@@ -149,13 +149,12 @@ TEST(Methods, AreParsedExactly) {
     const char* text;
     Method method;
     bool idempotent;
-  } cases[] = {{"GET", Method::kGet, true},         {"HEAD", Method::kHead, true},
-               {"POST", Method::kPost, false},      {"PUT", Method::kPut, true},
-               {"DELETE", Method::kDelete, true},   {"CONNECT", Method::kConnect, false},
-               {"OPTIONS", Method::kOptions, true}, {"TRACE", Method::kTrace, true},
-               {"PATCH", Method::kPatch, false},    {"get", Method::kOther, false},
-               {"PROPFIND", Method::kOther, false}, {"", Method::kOther, false},
-               {"GETS", Method::kOther, false},     {"XPATCH", Method::kOther, false}};
+  } cases[] = {
+      {"GET", Method::kGet, true},         {"HEAD", Method::kHead, true},       {"POST", Method::kPost, false},
+      {"PUT", Method::kPut, true},         {"DELETE", Method::kDelete, true},   {"CONNECT", Method::kConnect, false},
+      {"OPTIONS", Method::kOptions, true}, {"TRACE", Method::kTrace, true},     {"PATCH", Method::kPatch, false},
+      {"get", Method::kOther, false},      {"PROPFIND", Method::kOther, false}, {"", Method::kOther, false},
+      {"GETS", Method::kOther, false},     {"XPATCH", Method::kOther, false}};
   for (const auto& c : cases) {
     EXPECT_EQ(parse_method(c.text), c.method) << c.text;
     EXPECT_EQ(is_idempotent(c.method), c.idempotent) << c.text;
@@ -181,10 +180,18 @@ TEST(Texts, ListsAndCase) {
   const struct {
     const char *list, *token;
     bool has;
-  } cases[] = {{"close", "close", true},      {"keep-alive, Close", "close", true}, {" \tclose\t ,x", "close", true},
-               {"closed", "close", false},    {"xclose", "close", false},           {"", "close", false},
-               {",,close,", "close", true},   {"clo se", "close", false},           {"a;close", "close", false},
-               {"close;q=1", "close", false}, {"a,b,c", "b", true},                 {"a,b,c", "d", false}};
+  } cases[] = {{"close", "close", true},
+               {"keep-alive, Close", "close", true},
+               {" \tclose\t ,x", "close", true},
+               {"closed", "close", false},
+               {"xclose", "close", false},
+               {"", "close", false},
+               {",,close,", "close", true},
+               {"clo se", "close", false},
+               {"a;close", "close", false},
+               {"close;q=1", "close", false},
+               {"a,b,c", "b", true},
+               {"a,b,c", "d", false}};
   for (const auto& c : cases) EXPECT_EQ(list_has_token(c.list, c.token), c.has) << c.list;
 }
 

@@ -15,8 +15,8 @@ constexpr uint32_t kMaxInformational = 64;  // heads before the final one; each 
 
 }  // namespace
 
-Http1ClientConnection::Http1ClientConnection(event::Loop& loop, net::Stream stream,
-                                             const Http1ClientSettings& settings, Observer& observer)
+Http1ClientConnection::Http1ClientConnection(event::Loop& loop, net::Stream stream, const Http1ClientSettings& settings,
+                                             Observer& observer)
     : loop_(loop), stream_(std::move(stream)), settings_(settings), observer_(observer) {}
 
 Http1ClientConnection::~Http1ClientConnection() = default;

@@ -21,8 +21,7 @@ class Http1ClientConnection final : public ClientConnection,
                                     public ClientStream,
                                     private event::Task {
  public:
-  Http1ClientConnection(event::Loop& loop, net::Stream stream, const Http1ClientSettings& settings,
-                        Observer& observer);
+  Http1ClientConnection(event::Loop& loop, net::Stream stream, const Http1ClientSettings& settings, Observer& observer);
   ~Http1ClientConnection() override;
 
   // Takes over the events of the (registered) descriptor. False: failed; the observer has not been told.
@@ -81,10 +80,10 @@ class Http1ClientConnection final : public ClientConnection,
   ChunkedDecoder chunks_;
   SliceQueue out_;
   uint64_t body_remaining_ = 0;
-  uint64_t bytes_written_ = 0;           // on this connection
+  uint64_t bytes_written_ = 0;  // on this connection
   uint64_t bytes_before_request_ = 0;
   uint64_t streams_ = 0;
-  uint32_t informational_ = 0;           // 1xx heads before the current response
+  uint32_t informational_ = 0;  // 1xx heads before the current response
 
   Input input_ = Input::kIdle;
   Framing::Body body_ = Framing::Body::kNone;
@@ -97,7 +96,7 @@ class Http1ClientConnection final : public ClientConnection,
   bool chunked_out_ = false;
   bool paused_ = false;
   bool was_above_low_ = false;
-  bool received_any_ = false;            // of the current response
+  bool received_any_ = false;  // of the current response
   bool unprocessed_ = false;
   bool fin_after_flush_ = false;
   bool in_process_ = false;

@@ -69,11 +69,31 @@ bool is_authority(std::string_view text) {
     const auto byte = static_cast<unsigned char>(c);
     if (byte <= 0x20 || byte >= 0x7f) return false;
     switch (c) {
-      case '/': case '?': case '#': case '@': case ',': case '\\': case '"': case '<': case '>': case '{': case '}':
-      case '|': case '^': case '`':
+      case '/':
+      case '?':
+      case '#':
+      case '@':
+      case ',':
+      case '\\':
+      case '"':
+      case '<':
+      case '>':
+      case '{':
+      case '}':
+      case '|':
+      case '^':
+      case '`':
         return false;
       default:
         break;
+    }
+  }
+  // Brackets enclose an IPv6 address at the start, or are not there at all.
+  if (text.find_first_of("[]") != std::string_view::npos) {
+    const size_t close = text.find(']');
+    if (text.front() != '[' || close == std::string_view::npos || text.find('[', 1) != std::string_view::npos ||
+        text.find(']', close + 1) != std::string_view::npos || (close + 1 < text.size() && text[close + 1] != ':')) {
+      return false;
     }
   }
   // A port, where there is one, is digits.
@@ -290,8 +310,7 @@ HeadScanner::Result HeadScanner::scan(const char* data, size_t size) {
   return Result::kNeedMore;
 }
 
-std::string_view parse_request_head(char* data, size_t size, uint32_t max_fields, RequestHead& head,
-                                    Framing& framing) {
+std::string_view parse_request_head(char* data, size_t size, uint32_t max_fields, RequestHead& head, Framing& framing) {
   char* p = data;
   char* end = data + size;
   FieldFacts facts;
@@ -335,9 +354,8 @@ std::string_view parse_request_head(char* data, size_t size, uint32_t max_fields
   }
 
   strip_connection(head.headers, facts);
-  framing.keep_alive = head.version == Protocol::kHttp11
-                           ? !facts.connection_close
-                           : facts.connection_keep_alive && !facts.connection_close;
+  framing.keep_alive = head.version == Protocol::kHttp11 ? !facts.connection_close
+                                                         : facts.connection_keep_alive && !facts.connection_close;
   if (facts.connection_upgrade && facts.upgrades == 1 && head.version == Protocol::kHttp11 &&
       framing.body == Framing::Body::kNone && is_acceptable_upgrade(facts.upgrade)) {
     head.upgrade = facts.upgrade;
@@ -385,9 +403,8 @@ std::string_view parse_response_head(char* data, size_t size, uint32_t max_field
   if (facts.bad_transfer_encoding || facts.transfer_encodings > 1) return "unsupported Transfer-Encoding";
 
   strip_connection(head.headers, facts);
-  framing.keep_alive = head.version == Protocol::kHttp11
-                           ? !facts.connection_close
-                           : facts.connection_keep_alive && !facts.connection_close;
+  framing.keep_alive = head.version == Protocol::kHttp11 ? !facts.connection_close
+                                                         : facts.connection_keep_alive && !facts.connection_close;
   if (facts.content_lengths) head.content_length = static_cast<int64_t>(facts.length);
 
   if (head.status == 101) {
@@ -577,8 +594,8 @@ Slice write_response_head(const ResponseHead& head, const ResponseFraming& frami
 }
 
 Slice write_request_head(const RequestHead& head, bool chunked) {
-  const size_t bytes = fields_size(head.headers) + head.method_text.size() + head.path.size() +
-                       head.authority.size() + head.upgrade.size() + 224;
+  const size_t bytes = fields_size(head.headers) + head.method_text.size() + head.path.size() + head.authority.size() +
+                       head.upgrade.size() + 224;
   BlockRef block(acquire_block(bytes));
   char* p = put(block->data(), head.method_text);
   *p++ = ' ';

@@ -1,5 +1,6 @@
 #pragma once
-// HTTP/1 message parsing (RFC 9112), strict: what two implementations could read differently is an error, never guessed.
+// HTTP/1 message parsing (RFC 9112), strict: what two implementations could read differently is an error, never
+// guessed.
 //
 // Refused: bare LF or CR, obs-fold, whitespace around a field name, empty or non-token names, control bytes in values,
 // missing or several Host fields, Content-Length with Transfer-Encoding, several or malformed Content-Lengths, any
@@ -19,7 +20,8 @@ namespace sluice::http {
 class HeadScanner {
  public:
   enum class Result : uint8_t { kNeedMore, kComplete, kBareLineFeed };
-  // `data` holds everything since the start of the head. On kComplete, length() is the head's length with its final CRLF.
+  // `data` holds everything since the start of the head. On kComplete, length() is the head's length with its final
+  // CRLF.
   Result scan(const char* data, size_t size);
   size_t length() const { return offset_; }
   void reset() { offset_ = line_start_ = 0; }
@@ -79,8 +81,8 @@ std::string_view parse_trailers(char* data, size_t size, uint32_t max_fields, He
 struct ResponseFraming {
   bool chunked = false;
   bool close = false;
-  bool keep_alive = false;   // say so, to an HTTP/1.0 client
-  bool no_length = false;    // state no length (204, 304 without one, 1xx, until close)
+  bool keep_alive = false;  // say so, to an HTTP/1.0 client
+  bool no_length = false;   // state no length (204, 304 without one, 1xx, until close)
 };
 Slice write_response_head(const ResponseHead& head, const ResponseFraming& framing);
 // `proxy_connection`: nothing. `chunked`: the body has no stated length.

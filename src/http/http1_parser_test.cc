@@ -24,8 +24,8 @@ std::unique_ptr<Parsed> parse_request(std::string_view text, uint32_t max_fields
   auto parsed = std::make_unique<Parsed>();
   parsed->bytes.assign(text.begin(), text.end());
   parsed->request.headers = HeaderMap(&parsed->arena);
-  parsed->error = parse_request_head(parsed->bytes.data(), parsed->bytes.size(), max_fields, parsed->request,
-                                     parsed->framing);
+  parsed->error =
+      parse_request_head(parsed->bytes.data(), parsed->bytes.size(), max_fields, parsed->request, parsed->framing);
   return parsed;
 }
 
@@ -47,10 +47,14 @@ std::string show(const HeaderMap& map) {
 
 std::string describe(Framing::Body body) {
   switch (body) {
-    case Framing::Body::kNone: return "none";
-    case Framing::Body::kLength: return "length";
-    case Framing::Body::kChunked: return "chunked";
-    case Framing::Body::kUntilClose: return "until-close";
+    case Framing::Body::kNone:
+      return "none";
+    case Framing::Body::kLength:
+      return "length";
+    case Framing::Body::kChunked:
+      return "chunked";
+    case Framing::Body::kUntilClose:
+      return "until-close";
   }
   return "?";
 }
@@ -174,7 +178,8 @@ TEST(RequestHead, Accepted) {
       // upgrade that is not asked for in Connection is dropped
       {"GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\n\r\n", "GET", "a", "/", "none", true, ""},
       // bytes above 0x7f in values and in the target
-      {"GET /\xc3\xa4 HTTP/1.1\r\nhost: a\r\nx: \xff\xfe\r\n\r\n", "GET", "a", "/\xc3\xa4", "none", true, "x=\xff\xfe;"},
+      {"GET /\xc3\xa4 HTTP/1.1\r\nhost: a\r\nx: \xff\xfe\r\n\r\n", "GET", "a", "/\xc3\xa4", "none", true,
+       "x=\xff\xfe;"},
       {"GET // HTTP/1.1\r\nhost: a\r\n\r\n", "GET", "a", "//", "none", true, ""},
   };
   for (const auto& c : cases) {
@@ -283,7 +288,9 @@ TEST(RequestHead, Refused) {
       {start + "transfer-encoding: \"chunked\"\r\n\r\n", 400},
       {start + "transfer-encoding: chunked;a=b\r\n\r\n", 400},
       {start + "transfer-encoding:\r\n\r\n", 400},
-      {start + "transfer-encoding: \x0b" "chunked\r\n\r\n", 400},
+      {start + "transfer-encoding: \x0b"
+               "chunked\r\n\r\n",
+       400},
       {"POST / HTTP/1.0\r\n" + host + "transfer-encoding: chunked\r\n\r\n", 400},
       // others
       {start + "expect: 200-ok\r\n\r\n", 417},
@@ -449,7 +456,8 @@ Decoded decode(std::string_view text, const std::vector<size_t>& ends) {
   ChunkedDecoder decoder;
   size_t begin = 0;
   for (size_t end : ends) {
-    const std::vector<char> piece(text.begin() + static_cast<ptrdiff_t>(begin), text.begin() + static_cast<ptrdiff_t>(end));
+    const std::vector<char> piece(text.begin() + static_cast<ptrdiff_t>(begin),
+                                  text.begin() + static_cast<ptrdiff_t>(end));
     begin = end;
     size_t at = 0;
     while (at < piece.size() && !out.ended && !out.failed) {
@@ -554,7 +562,8 @@ TEST(Trailers, AreFieldsThatFrameNothing) {
   for (const char* name : {"content-length", "Transfer-Encoding", "host", "connection", "upgrade", "te", "trailer"}) {
     EXPECT_EQ(trailers_of(std::string(name) + ": 1\r\n\r\n"), "error") << name;
   }
-  for (const char* text : {"x : 1\r\n\r\n", " x: 1\r\n\r\n", "x\r\n\r\n", "x: a\rb\r\n\r\n", "x: 1\r\n", ": a\r\n\r\n"}) {
+  for (const char* text :
+       {"x : 1\r\n\r\n", " x: 1\r\n\r\n", "x\r\n\r\n", "x: a\rb\r\n\r\n", "x: 1\r\n", ": a\r\n\r\n"}) {
     EXPECT_EQ(trailers_of(text), "error") << text;
   }
   EXPECT_EQ(trailers_of("a: 1\r\nb: 2\r\nc: 3\r\n\r\n", 2), "error");
@@ -620,7 +629,8 @@ TEST(Serialiser, ResponsesRoundTrip) {
   ResponseHead big;
   big.headers = HeaderMap(&arena);
   big.status = 200;
-  for (int i = 0; i < 300; ++i) big.headers.add(arena.copy("x-" + std::to_string(i)), arena.copy(std::string(i * 7, 'v')));
+  for (int i = 0; i < 300; ++i)
+    big.headers.add(arena.copy("x-" + std::to_string(i)), arena.copy(std::string(i * 7, 'v')));
   auto p = parse_response(write_response_head(big, {.chunked = true, .close = true}).view(), Method::kGet, false, 500);
   EXPECT_EQ(p->error, "");
   EXPECT_EQ(p->response.headers.size(), 300u);

@@ -179,8 +179,8 @@ void Http1ServerConnection::on_peer_end() {
       if (busy()) handler_->on_data(Slice(), true);
       return;
     case Input::kDone:
-      // Perhaps only half-closed: the response, and those of requests that are pipelined, may still be wanted, but not for
-      // long. Reading on tells the end again.
+      // Perhaps only half-closed: the response, and those of requests that are pipelined, may still be wanted, but not
+      // for long. Reading on tells the end again.
       if (busy() && !tunnel_ && wait_ != Wait::kHalfClosed) expect(Wait::kHalfClosed, settings_.half_close_grace_ms);
       return;
     case Input::kDiscard:
@@ -382,9 +382,9 @@ void Http1ServerConnection::refuse(int status, std::string_view why) {
   if (!head_sent_) {
     char text[192];
     const std::string_view reason = reason_phrase(status);
-    const int n = std::snprintf(text, sizeof(text),
-                                "HTTP/1.1 %d %.*s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", status,
-                                static_cast<int>(reason.size()), reason.data());
+    const int n =
+        std::snprintf(text, sizeof(text), "HTTP/1.1 %d %.*s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", status,
+                      static_cast<int>(reason.size()), reason.data());
     out_.push_back(Slice::copy({text, static_cast<size_t>(n)}));
     head_sent_ = true;
     callbacks_.on_refused(info_, status, why);

@@ -2,8 +2,8 @@
 // The server side of an HTTP/1.0 or 1.1 connection (RFC 9112): parses requests, hands them to ServerCallbacks one at a
 // time, and writes the responses.
 //
-// An idle connection holds no block: the input block is borrowed when bytes arrive and given back when they are consumed.
-// Requests that are pipelined stay in the input block (or the kernel) until the one before has been answered.
+// An idle connection holds no block: the input block is borrowed when bytes arrive and given back when they are
+// consumed. Requests that are pipelined stay in the input block (or the kernel) until the one before has been answered.
 
 #include "event/loop.h"
 #include "http/http1_input.h"
@@ -18,16 +18,16 @@ namespace sluice::http {
 struct Http1Settings {
   uint32_t max_head_bytes = 60 * 1024;
   uint32_t max_fields = 100;
-  uint64_t head_timeout_ms = 15'000;        // from the first byte of a head to its end: 408
-  uint64_t idle_timeout_ms = 180'000;       // between requests; 0: none
-  uint64_t write_timeout_ms = 60'000;       // output that does not move at all
-  uint64_t linger_timeout_ms = 5'000;       // reading on after the last response, so that the client gets it
-  uint64_t half_close_grace_ms = 5'000;     // how long an exchange goes on after the client ended its direction
-  uint64_t drain_grace_ms = 1'000;          // drain(): how long an idle connection may still bring a request, which is
-                                            // then its last; closing at once would cross with the client's next request
-  uint32_t min_body_rate = 64;              // bytes per second of a request body, averaged over body_rate_window_ms; 0: off
+  uint64_t head_timeout_ms = 15'000;     // from the first byte of a head to its end: 408
+  uint64_t idle_timeout_ms = 180'000;    // between requests; 0: none
+  uint64_t write_timeout_ms = 60'000;    // output that does not move at all
+  uint64_t linger_timeout_ms = 5'000;    // reading on after the last response, so that the client gets it
+  uint64_t half_close_grace_ms = 5'000;  // how long an exchange goes on after the client ended its direction
+  uint64_t drain_grace_ms = 1'000;       // drain(): how long an idle connection may still bring a request, which is
+                                         // then its last; closing at once would cross with the client's next request
+  uint32_t min_body_rate = 64;  // bytes per second of a request body, averaged over body_rate_window_ms; 0: off
   uint64_t body_rate_window_ms = 30'000;
-  size_t max_discard_bytes = 256 * 1024;    // rest of an unwanted request body that is read to keep the connection
+  size_t max_discard_bytes = 256 * 1024;  // rest of an unwanted request body that is read to keep the connection
 };
 
 class Http1ServerConnection final : public ServerConnection,
@@ -120,26 +120,26 @@ class Http1ServerConnection final : public ServerConnection,
   Http1Input in_;
   HeadScanner scanner_;
   ChunkedDecoder chunks_;
-  uint64_t body_remaining_ = 0;   // Framing::kLength
-  uint64_t body_received_ = 0;    // since the body-rate window began
+  uint64_t body_remaining_ = 0;  // Framing::kLength
+  uint64_t body_received_ = 0;   // since the body-rate window began
   uint64_t discarded_ = 0;
 
   Arena arena_;
   RequestHead head_;
   StreamHandler* handler_ = nullptr;
   SliceQueue out_;
-  char* out_tail_ = nullptr;      // end of the last queued slice, if it was written by queue_*()
+  char* out_tail_ = nullptr;  // end of the last queued slice, if it was written by queue_*()
 
   Input input_ = Input::kHead;
   Framing::Body body_ = Framing::Body::kNone;
   Wait wait_ = Wait::kNone;
   bool keep_alive_ = true;
   bool paused_ = false;
-  bool was_paused_ = false;       // in the current body-rate window
+  bool was_paused_ = false;  // in the current body-rate window
   bool head_sent_ = false;
   bool response_done_ = false;
   bool chunked_out_ = false;
-  bool no_body_out_ = false;      // HEAD and statuses without a body: data is dropped
+  bool no_body_out_ = false;  // HEAD and statuses without a body: data is dropped
   bool was_above_low_ = false;
   bool tunnel_ = false;
   bool first_bytes_ = true;

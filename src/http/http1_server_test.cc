@@ -183,7 +183,9 @@ struct Harness : ServerCallbacks, ServerConnection::Owner, Http1ServerConnection
 };
 
 const std::string kGet = "GET /x HTTP/1.1\r\nhost: a\r\n\r\n";
-std::string post(size_t n) { return "POST /p HTTP/1.1\r\nhost: a\r\ncontent-length: " + std::to_string(n) + "\r\n\r\n"; }
+std::string post(size_t n) {
+  return "POST /p HTTP/1.1\r\nhost: a\r\ncontent-length: " + std::to_string(n) + "\r\n\r\n";
+}
 const std::string kChunked = "POST /c HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
 std::string ok(std::string_view body, std::string_view more = {}) {
   return "HTTP/1.1 200 OK\r\ncontent-length: " + std::to_string(body.size()) + "\r\n" + std::string(more) + "\r\n" +
@@ -221,7 +223,8 @@ TEST(Http1Server, IdleConnectionHoldsNoBlock) {
 
 // A pipeline of every kind of body, cut at every position: what is answered must not depend on the cut.
 TEST(Http1Server, PipelineAnswersTheSameHoweverItArrives) {
-  const std::string text = "\r\n" + kGet + post(5) + "hello" + kChunked + "3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nt: u\r\n\r\n" +
+  const std::string text = "\r\n" + kGet + post(5) + "hello" + kChunked +
+                           "3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nt: u\r\n\r\n" +
                            "POST /e HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n" + kChunked + "0\r\n\r\n" + kGet;
   const std::string expected = ok("/x") + ok("hello|") + ok("abcde|t=u;") + ok("/e") + ok("|") + ok("/x");
   for (size_t cut = 0; cut <= text.size(); ++cut) {
@@ -301,7 +304,11 @@ TEST(Http1Server, PausedBodyWaits) {
   EXPECT_EQ(h.last().body, "0123456789");
   EXPECT_EQ(h.take(), ok("0123456789|"));
   // Pausing inside on_data: nothing more than that callback's data comes.
-  h.on_request_hook = [](Exchange& e, bool) { e.on_data_hook = [](Exchange& x) { if (x.stream) x.stream->pause(); }; };
+  h.on_request_hook = [](Exchange& e, bool) {
+    e.on_data_hook = [](Exchange& x) {
+      if (x.stream) x.stream->pause();
+    };
+  };
   h.send(kChunked + "1\r\na\r\n1\r\nb\r\n0\r\n\r\n");
   EXPECT_EQ(h.last().body, "a");
   h.last().stream->resume();

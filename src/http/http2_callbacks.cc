@@ -36,9 +36,7 @@ struct Http2FrameBuffer {
   static void release(void* memory, void* user) {
     if (memory != static_cast<Http2FrameBuffer*>(user)->bytes) std::free(memory);
   }
-  static void* allocate_zeroed(size_t count, size_t size, void*) {
-    return std::calloc(count, size);
-  }
+  static void* allocate_zeroed(size_t count, size_t size, void*) { return std::calloc(count, size); }
   static void* reallocate(void* memory, size_t size, void* user) {
     if (!memory) return allocate(size, user);
     auto* self = static_cast<Http2FrameBuffer*>(user);
@@ -73,42 +71,36 @@ struct Http2Callbacks {
     nghttp2_session_callbacks* callbacks = nullptr;
     if (nghttp2_session_callbacks_new(&callbacks) != 0) throw std::bad_alloc();
     nghttp2_session_callbacks_set_on_begin_headers_callback(
-        callbacks, [](nghttp2_session*, const nghttp2_frame* frame, void* user) {
-          return self(user).on_begin_headers(*frame);
-        });
-    nghttp2_session_callbacks_set_on_header_callback2(
         callbacks,
-        [](nghttp2_session*, const nghttp2_frame* frame, nghttp2_rcbuf* name, nghttp2_rcbuf* value,
-           uint8_t, void* user) { return self(user).on_header(*frame, view(name), view(value)); });
+        [](nghttp2_session*, const nghttp2_frame* frame, void* user) { return self(user).on_begin_headers(*frame); });
+    nghttp2_session_callbacks_set_on_header_callback2(
+        callbacks, [](nghttp2_session*, const nghttp2_frame* frame, nghttp2_rcbuf* name, nghttp2_rcbuf* value, uint8_t,
+                      void* user) { return self(user).on_header(*frame, view(name), view(value)); });
     // Without this nghttp2 drops fields with forbidden bytes; RFC 9113 §8.2.1 has them malformed.
     nghttp2_session_callbacks_set_on_invalid_header_callback2(
-        callbacks,
-        [](nghttp2_session*, const nghttp2_frame*, nghttp2_rcbuf*, nghttp2_rcbuf*, uint8_t,
-           void*) -> int { return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; });
-    nghttp2_session_callbacks_set_on_frame_recv_callback(
-        callbacks, [](nghttp2_session*, const nghttp2_frame* frame, void* user) {
-          return self(user).on_frame(*frame);
+        callbacks, [](nghttp2_session*, const nghttp2_frame*, nghttp2_rcbuf*, nghttp2_rcbuf*, uint8_t, void*) -> int {
+          return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
         });
+    nghttp2_session_callbacks_set_on_frame_recv_callback(
+        callbacks,
+        [](nghttp2_session*, const nghttp2_frame* frame, void* user) { return self(user).on_frame(*frame); });
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(
-        callbacks, [](nghttp2_session*, uint8_t flags, int32_t stream_id, const uint8_t* data,
-                      size_t size, void* user) {
-          return self(user).on_data_chunk(flags, stream_id, reinterpret_cast<const char*>(data),
-                                          size);
+        callbacks,
+        [](nghttp2_session*, uint8_t flags, int32_t stream_id, const uint8_t* data, size_t size, void* user) {
+          return self(user).on_data_chunk(flags, stream_id, reinterpret_cast<const char*>(data), size);
         });
     nghttp2_session_callbacks_set_on_frame_send_callback(
-        callbacks, [](nghttp2_session*, const nghttp2_frame* frame, void* user) {
-          return self(user).on_frame_sent(*frame);
-        });
+        callbacks,
+        [](nghttp2_session*, const nghttp2_frame* frame, void* user) { return self(user).on_frame_sent(*frame); });
     nghttp2_session_callbacks_set_on_frame_not_send_callback(
         callbacks, [](nghttp2_session*, const nghttp2_frame* frame, int, void* user) {
           self(user).on_frame_not_sent(*frame);
           return 0;
         });
     nghttp2_session_callbacks_set_send_data_callback(
-        callbacks, [](nghttp2_session*, nghttp2_frame*, const uint8_t* head, size_t length,
-                      nghttp2_data_source* source, void* user) {
-          return self(user).send_data_frame(*static_cast<Http2Stream*>(source->ptr), head, length);
-        });
+        callbacks,
+        [](nghttp2_session*, nghttp2_frame*, const uint8_t* head, size_t length, nghttp2_data_source* source,
+           void* user) { return self(user).send_data_frame(*static_cast<Http2Stream*>(source->ptr), head, length); });
     nghttp2_session_callbacks_set_on_stream_close_callback(
         callbacks, [](nghttp2_session*, int32_t stream_id, uint32_t error, void* user) {
           self(user).on_stream_close(stream_id, error);
@@ -137,10 +129,8 @@ bool Http2Session::make_nghttp2_session() {
   nghttp2_mem memory{frame_buffer_.get(), Http2FrameBuffer::allocate, Http2FrameBuffer::release,
                      Http2FrameBuffer::allocate_zeroed, Http2FrameBuffer::reallocate};
   frame_buffer_->lend = true;
-  const int result =
-      is_server_
-          ? nghttp2_session_server_new3(&ng_, Http2Callbacks::table(), this, option, &memory)
-          : nghttp2_session_client_new3(&ng_, Http2Callbacks::table(), this, option, &memory);
+  const int result = is_server_ ? nghttp2_session_server_new3(&ng_, Http2Callbacks::table(), this, option, &memory)
+                                : nghttp2_session_client_new3(&ng_, Http2Callbacks::table(), this, option, &memory);
   frame_buffer_->lend = false;
   nghttp2_option_del(option);
   if (result != 0) throw std::bad_alloc();
@@ -163,10 +153,8 @@ int Http2Session::submit_settings() {
   }
   add(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, settings_.stream_window);
   add(NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, settings_.max_header_list_bytes);
-  if (settings_.header_table_bytes != 4096)
-    add(NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, settings_.header_table_bytes);
-  if (const int result = nghttp2_submit_settings(ng_, NGHTTP2_FLAG_NONE, entries, n); result != 0)
-    return result;
+  if (settings_.header_table_bytes != 4096) add(NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, settings_.header_table_bytes);
+  if (const int result = nghttp2_submit_settings(ng_, NGHTTP2_FLAG_NONE, entries, n); result != 0) return result;
   return nghttp2_session_set_local_window_size(ng_, NGHTTP2_FLAG_NONE, 0,
                                                static_cast<int32_t>(settings_.connection_window));
 }
@@ -187,8 +175,7 @@ int Http2Session::on_begin_headers(const nghttp2_frame& frame) {
   return 0;
 }
 
-int Http2Session::on_header(const nghttp2_frame& frame, std::string_view name,
-                            std::string_view value) {
+int Http2Session::on_header(const nghttp2_frame& frame, std::string_view name, std::string_view value) {
   Http2Stream* stream = find(frame.hd.stream_id);
   if (!stream) return 0;
   switch (stream->on_field(name, value)) {
@@ -331,15 +318,13 @@ void Http2Session::on_stream_close(int32_t stream_id, uint32_t error) {
     stream->error_ = error == NGHTTP2_REFUSED_STREAM                ? StreamError::kRefused
                      : error == NGHTTP2_NO_ERROR && stream->in_end_ ? StreamError::kNoError
                                                                     : StreamError::kReset;
-    stream->error_detail_ =
-        std::string("stream reset by the peer: ") + nghttp2_http2_strerror(error);
+    stream->error_detail_ = std::string("stream reset by the peer: ") + nghttp2_http2_strerror(error);
   } else if (!is_server_ && (error == NGHTTP2_REFUSED_STREAM || !stream->head_left_)) {
     stream->error_ = StreamError::kRefused;
     stream->error_detail_ = "the server is going away";
   } else {
     stream->error_ = StreamError::kProtocol;
-    stream->error_detail_ =
-        std::string("protocol error on the stream: ") + nghttp2_http2_strerror(error);
+    stream->error_detail_ = std::string("protocol error on the stream: ") + nghttp2_http2_strerror(error);
   }
   mark(*stream);
 }

@@ -9,12 +9,8 @@ namespace sluice::http {
 
 class Http2ClientConnection::Exchange final : public Http2Stream, public ClientStream {
  public:
-  Exchange(Http2ClientConnection& connection, const Http2Settings& settings, ClientHandler& handler,
-           bool reused)
-      : Http2Stream(connection, settings),
-        connection_(connection),
-        client_(&handler),
-        reused_(reused) {
+  Exchange(Http2ClientConnection& connection, const Http2Settings& settings, ClientHandler& handler, bool reused)
+      : Http2Stream(connection, settings), connection_(connection), client_(&handler), reused_(reused) {
     handler_ = &handler;
   }
 
@@ -26,9 +22,8 @@ class Http2ClientConnection::Exchange final : public Http2Stream, public ClientS
     if (end && !tunnel_) out_end_ = true;  // the head of a tunnel never ends it
     const Http2FieldList list = Http2FieldList::request(head);
     const nghttp2_data_provider body = body_source();
-    const int32_t id =
-        nghttp2_submit_request(connection_.ng_, nullptr, list.data(), list.size(),
-                               end && !tunnel_ ? nullptr : &body, static_cast<Http2Stream*>(this));
+    const int32_t id = nghttp2_submit_request(connection_.ng_, nullptr, list.data(), list.size(),
+                                              end && !tunnel_ ? nullptr : &body, static_cast<Http2Stream*>(this));
     if (id < 0) return fail_unsent();
     id_ = id;
     connection_.schedule_write();
@@ -44,8 +39,7 @@ class Http2ClientConnection::Exchange final : public Http2Stream, public ClientS
   void detach() override {
     if (abandoned_) return;
     const bool complete = in_end_ && out_end_sent_;  // nghttp2 closes it, if it has not yet
-    if (!closed_ && !complete)
-      return reset_stream(in_end_ ? StreamError::kNoError : StreamError::kCancelled);
+    if (!closed_ && !complete) return reset_stream(in_end_ ? StreamError::kNoError : StreamError::kCancelled);
     abandoned_ = true;
     forget_handler();
     if (closed_) connection_.mark(*this);
@@ -71,8 +65,7 @@ class Http2ClientConnection::Exchange final : public Http2Stream, public ClientS
 
   HeadError on_field(std::string_view name, std::string_view value) override {
     if (!handler_) return HeadError::kNone;
-    return final_ ? reader_.add_trailer(trailers_, name, value)
-                  : reader_.add_response_field(*head_, name, value);
+    return final_ ? reader_.add_trailer(trailers_, name, value) : reader_.add_response_field(*head_, name, value);
   }
 
   void on_block_end(bool end_stream) override {
@@ -125,8 +118,8 @@ class Http2ClientConnection::Exchange final : public Http2Stream, public ClientS
   bool reused_;
 };
 
-Http2ClientConnection::Http2ClientConnection(event::Loop& loop, net::Stream stream,
-                                             const Http2Settings& settings, Observer& observer)
+Http2ClientConnection::Http2ClientConnection(event::Loop& loop, net::Stream stream, const Http2Settings& settings,
+                                             Observer& observer)
     : Http2Session(loop, std::move(stream), settings, Side::kClient), observer_(&observer) {
   sockaddr_storage address;
   socklen_t length = sizeof(address);
@@ -150,10 +143,9 @@ void Http2ClientConnection::close_idle() {
 
 size_t Http2ClientConnection::stream_limit() const {
   constexpr uint32_t kBeforeSettings = 10;
-  const uint32_t theirs =
-      settings_received()
-          ? nghttp2_session_get_remote_settings(ng_, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
-          : kBeforeSettings;
+  const uint32_t theirs = settings_received()
+                              ? nghttp2_session_get_remote_settings(ng_, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
+                              : kBeforeSettings;
   return std::min(theirs, settings_.max_concurrent_streams);
 }
 
@@ -161,8 +153,7 @@ bool Http2ClientConnection::can_open() const {
   if (!is_open() || draining() || draining_told_) return false;
   if (Http2Session::active_streams() >= stream_limit()) return false;
   return nghttp2_session_check_request_allowed(ng_) &&
-         nghttp2_session_get_next_stream_id(ng_) + 2 * Http2Session::active_streams() <
-             settings_.last_stream_id;
+         nghttp2_session_get_next_stream_id(ng_) + 2 * Http2Session::active_streams() < settings_.last_stream_id;
 }
 
 ClientStream* Http2ClientConnection::open(ClientHandler& handler) {
@@ -195,8 +186,7 @@ void Http2ClientConnection::announce_draining() {
 void Http2ClientConnection::on_stream_released() {
   if (can_open()) {
     if (observer_) observer_->on_available(*this);
-  } else if (is_open() && !draining_told_ &&
-             nghttp2_session_get_next_stream_id(ng_) >= settings_.last_stream_id) {
+  } else if (is_open() && !draining_told_ && nghttp2_session_get_next_stream_id(ng_) >= settings_.last_stream_id) {
     announce_draining();
     begin_drain();
   }

@@ -14,12 +14,9 @@
 
 namespace sluice::http {
 
-class Http2ClientConnection final : public ClientConnection,
-                                    public event::Destroyable,
-                                    public Http2Session {
+class Http2ClientConnection final : public ClientConnection, public event::Destroyable, public Http2Session {
  public:
-  Http2ClientConnection(event::Loop& loop, net::Stream stream, const Http2Settings& settings,
-                        Observer& observer);
+  Http2ClientConnection(event::Loop& loop, net::Stream stream, const Http2Settings& settings, Observer& observer);
   ~Http2ClientConnection() override;
 
   // Registers with the loop, or takes the descriptor over (the default). False: failed; closed, the

@@ -10,16 +10,7 @@ namespace sluice::http {
 
 class FloodGuard {
  public:
-  enum Kind : uint8_t {
-    kSettings,
-    kPing,
-    kPriority,
-    kWindowUpdate,
-    kEmpty,
-    kUnknown,
-    kReset,
-    kKinds
-  };
+  enum Kind : uint8_t { kSettings, kPing, kPriority, kWindowUpdate, kEmpty, kUnknown, kReset, kKinds };
 
   explicit FloodGuard(const Http2Settings& settings) : settings_(settings) {}
 
@@ -38,9 +29,9 @@ class FloodGuard {
   }
 
   static const char* text(Kind kind) {
-    static constexpr const char* kTexts[] = {
-        "SETTINGS flood",    "PING flood",          "PRIORITY flood",    "WINDOW_UPDATE flood",
-        "empty frame flood", "unknown frame flood", "stream reset flood"};
+    static constexpr const char* kTexts[] = {"SETTINGS flood",      "PING flood",        "PRIORITY flood",
+                                             "WINDOW_UPDATE flood", "empty frame flood", "unknown frame flood",
+                                             "stream reset flood"};
     return kTexts[kind];
   }
 

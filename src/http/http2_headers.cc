@@ -14,9 +14,7 @@ struct Scratch {
 };
 thread_local Scratch scratch;
 
-bool has_user_information(std::string_view authority) {
-  return authority.find('@') != std::string_view::npos;
-}
+bool has_user_information(std::string_view authority) { return authority.find('@') != std::string_view::npos; }
 
 int64_t parse_length(std::string_view text) {
   int64_t length = -1;
@@ -26,8 +24,7 @@ int64_t parse_length(std::string_view text) {
 
 nghttp2_nv make_nv(std::string_view name, std::string_view value, uint8_t flags) {
   return {reinterpret_cast<uint8_t*>(const_cast<char*>(name.data())),
-          reinterpret_cast<uint8_t*>(const_cast<char*>(value.data())), name.size(), value.size(),
-          flags};
+          reinterpret_cast<uint8_t*>(const_cast<char*>(value.data())), name.size(), value.size(), flags};
 }
 
 }  // namespace
@@ -35,22 +32,19 @@ nghttp2_nv make_nv(std::string_view name, std::string_view value, uint8_t flags)
 HeadError Http2HeadReader::count(std::string_view name, std::string_view value) {
   bytes_ += name.size() + value.size() + 32;
   ++count_;
-  if (bytes_ > uint64_t{settings_->max_header_list_bytes} * 4 ||
-      count_ > settings_->max_header_count * 16) {
+  if (bytes_ > uint64_t{settings_->max_header_list_bytes} * 4 || count_ > settings_->max_header_count * 16) {
     return HeadError::kHostile;
   }
   // Pseudo-header fields and split cookies are not what the field limit is about.
   const bool counted = name[0] != ':' && name != "cookie";
   if (!counted) --count_;
-  if (bytes_ > settings_->max_header_list_bytes || count_ > settings_->max_header_count ||
-      name.size() > 0xffff) {
+  if (bytes_ > settings_->max_header_list_bytes || count_ > settings_->max_header_count || name.size() > 0xffff) {
     too_large_ = true;
   }
   return too_large_ ? HeadError::kTooLarge : HeadError::kNone;
 }
 
-HeadError Http2HeadReader::add_request_field(RequestHead& head, std::string_view name,
-                                             std::string_view value) {
+HeadError Http2HeadReader::add_request_field(RequestHead& head, std::string_view name, std::string_view value) {
   const HeadError over = count(name, value);
   if (over != HeadError::kNone) return over;
   Arena& arena = *head.headers.arena();
@@ -107,8 +101,7 @@ HeadError Http2HeadReader::finish_request(RequestHead& head) {
   }
   if (has_user_information(head.authority)) return HeadError::kMalformed;
   if (head.method == Method::kConnect && protocol_.empty()) return HeadError::kNone;
-  if ((head.path.empty() || head.path[0] != '/') &&
-      !(head.path == "*" && head.method == Method::kOptions))
+  if ((head.path.empty() || head.path[0] != '/') && !(head.path == "*" && head.method == Method::kOptions))
     return HeadError::kMalformed;
   if (!protocol_.empty()) {
     if (!is_token(protocol_)) return HeadError::kMalformed;
@@ -135,8 +128,7 @@ HeadError Http2HeadReader::finish_request(RequestHead& head) {
   return HeadError::kNone;
 }
 
-HeadError Http2HeadReader::add_response_field(ResponseHead& head, std::string_view name,
-                                              std::string_view value) {
+HeadError Http2HeadReader::add_response_field(ResponseHead& head, std::string_view name, std::string_view value) {
   const HeadError over = count(name, value);
   if (over != HeadError::kNone) return over;
   if (name[0] == ':') {
@@ -155,8 +147,7 @@ HeadError Http2HeadReader::add_response_field(ResponseHead& head, std::string_vi
   return HeadError::kNone;
 }
 
-HeadError Http2HeadReader::add_trailer(HeaderMap& trailers, std::string_view name,
-                                       std::string_view value) {
+HeadError Http2HeadReader::add_trailer(HeaderMap& trailers, std::string_view name, std::string_view value) {
   const HeadError over = count(name, value);
   if (over != HeadError::kNone) return over;
   const HeaderId id = find_header_id(name);
@@ -188,8 +179,7 @@ void Http2FieldList::add_status(int status) {
 }
 
 void Http2FieldList::add_length(int64_t length) {
-  const char* end =
-      std::to_chars(scratch.length, scratch.length + sizeof(scratch.length), length).ptr;
+  const char* end = std::to_chars(scratch.length, scratch.length + sizeof(scratch.length), length).ptr;
   add("content-length", {scratch.length, static_cast<size_t>(end - scratch.length)});
 }
 

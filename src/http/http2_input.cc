@@ -11,8 +11,7 @@
 namespace sluice::http {
 namespace {
 
-constexpr size_t kReadBudget =
-    64 * 1024;  // per callback; more is read later in the turn or in the next
+constexpr size_t kReadBudget = 64 * 1024;  // per callback; more is read later in the turn or in the next
 constexpr size_t kMinReadRoom = 2048;
 
 uint32_t get_u32(const char* from) {
@@ -68,8 +67,7 @@ bool Http2Session::feed(const char* data, size_t size) {
   const char* end = data + size;
   while (p < end) {
     if (frame_left_ > 0) {
-      const auto n =
-          static_cast<uint32_t>(std::min<size_t>(frame_left_, static_cast<size_t>(end - p)));
+      const auto n = static_cast<uint32_t>(std::min<size_t>(frame_left_, static_cast<size_t>(end - p)));
       frame_left_ -= n;
       p += n;
       continue;
@@ -81,9 +79,8 @@ bool Http2Session::feed(const char* data, size_t size) {
     if (frame_head_used_ < 9) break;
     frame_head_used_ = 0;
     frame_left_ = get_u32(frame_head_) >> 8;
-    const nghttp2_frame_hd head{
-        frame_left_, static_cast<int32_t>(get_u32(frame_head_ + 5) & 0x7fff'ffff),
-        static_cast<uint8_t>(frame_head_[3]), static_cast<uint8_t>(frame_head_[4]), 0};
+    const nghttp2_frame_hd head{frame_left_, static_cast<int32_t>(get_u32(frame_head_ + 5) & 0x7fff'ffff),
+                                static_cast<uint8_t>(frame_head_[3]), static_cast<uint8_t>(frame_head_[4]), 0};
     if (asks_for_stream_state(head)) {
       const char* start = std::max(data, p - 9);
       if (start > given && !give(std::exchange(given, start), start)) return false;
@@ -98,8 +95,7 @@ bool Http2Session::feed(const char* data, size_t size) {
   settle();
   if (state_ != State::kOpen) return false;
   if (nghttp2_session_get_outbound_queue_size(ng_) > settings_.max_queued_frames) {
-    end_session(NGHTTP2_ENHANCE_YOUR_CALM, StreamError::kOverload,
-                "the peer makes us answer but does not read");
+    end_session(NGHTTP2_ENHANCE_YOUR_CALM, StreamError::kOverload, "the peer makes us answer but does not read");
     return false;
   }
   const bool in_header_block = in_header_frame_ && (frame_left_ > 0 || !header_block_ends_);
@@ -114,8 +110,8 @@ bool Http2Session::feed(const char* data, size_t size) {
 
 bool Http2Session::give(const char* from, const char* to) {
   in_nghttp2_ = true;
-  const ssize_t taken = nghttp2_session_mem_recv(ng_, reinterpret_cast<const uint8_t*>(from),
-                                                 static_cast<size_t>(to - from));
+  const ssize_t taken =
+      nghttp2_session_mem_recv(ng_, reinterpret_cast<const uint8_t*>(from), static_cast<size_t>(to - from));
   if (stash_stream_) flush_stash(false);
   in_nghttp2_ = false;
   if (close_pending_) {
@@ -126,11 +122,9 @@ bool Http2Session::give(const char* from, const char* to) {
   if (violation_) {
     end_session(violation_, violation_error(), violation_text_);
   } else if (taken == NGHTTP2_ERR_FLOODED || taken == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS) {
-    end_session(NGHTTP2_ENHANCE_YOUR_CALM, StreamError::kOverload,
-                nghttp2_strerror(static_cast<int>(taken)));
+    end_session(NGHTTP2_ENHANCE_YOUR_CALM, StreamError::kOverload, nghttp2_strerror(static_cast<int>(taken)));
   } else {
-    end_session(NGHTTP2_PROTOCOL_ERROR, StreamError::kProtocol,
-                nghttp2_strerror(static_cast<int>(taken)));
+    end_session(NGHTTP2_PROTOCOL_ERROR, StreamError::kProtocol, nghttp2_strerror(static_cast<int>(taken)));
   }
   return false;
 }
@@ -172,13 +166,10 @@ int Http2Session::on_frame_header(const nghttp2_frame_hd& head) {
       if (closed) {
         if (const int result = on_frame_of_closed_stream(head); result != 0) return result;
       }
-      return head.length == 0 && !(head.flags & NGHTTP2_FLAG_END_STREAM)
-                 ? charge(FloodGuard::kEmpty)
-                 : 0;
+      return head.length == 0 && !(head.flags & NGHTTP2_FLAG_END_STREAM) ? charge(FloodGuard::kEmpty) : 0;
     case NGHTTP2_HEADERS:
       if (closed) return on_frame_of_closed_stream(head);
-      if (is_server_ && (head.stream_id & 1))
-        last_stream_id_ = std::max(last_stream_id_, head.stream_id);
+      if (is_server_ && (head.stream_id & 1)) last_stream_id_ = std::max(last_stream_id_, head.stream_id);
       return 0;
     case NGHTTP2_CONTINUATION:
       return 0;
@@ -215,9 +206,8 @@ int Http2Session::on_frame_of_closed_stream(const nghttp2_frame_hd& head) {
     }
   }
   if (id >= reset_low_ && id <= reset_high_) return 0;
-  return head.type == NGHTTP2_HEADERS
-             ? violate(NGHTTP2_PROTOCOL_ERROR, "stream id that is not larger than the last")
-             : violate(NGHTTP2_STREAM_CLOSED, "DATA of a closed stream");
+  return head.type == NGHTTP2_HEADERS ? violate(NGHTTP2_PROTOCOL_ERROR, "stream id that is not larger than the last")
+                                      : violate(NGHTTP2_STREAM_CLOSED, "DATA of a closed stream");
 }
 
 }  // namespace sluice::http

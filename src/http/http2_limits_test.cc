@@ -11,8 +11,7 @@ namespace {
 constexpr uint8_t kEnd = NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM;
 
 TEST(Http2Limits, MalformedRequestsAreReset) {
-  const std::string method = ":method", scheme = ":scheme", path = ":path",
-                    authority = ":authority";
+  const std::string method = ":method", scheme = ":scheme", path = ":path", authority = ":authority";
   const Fields cases[] = {
       RawPeer::get({{"Upper", "x"}}),
       RawPeer::get({{"connection", "close"}}),
@@ -47,16 +46,8 @@ TEST(Http2Limits, MalformedRequestsAreReset) {
       {{scheme, "http"}, {path, "/"}, {authority, "a"}},
       {{method, "CONNECT"}, {scheme, "http"}, {path, "/"}, {authority, "a"}},
       {{method, "CONNECT"}, {":protocol", "websocket"}, {authority, "a"}},
-      {{method, "GET"},
-       {":protocol", "websocket"},
-       {scheme, "http"},
-       {path, "/"},
-       {authority, "a"}},
-      {{method, "CONNECT"},
-       {":protocol", "web socket"},
-       {scheme, "http"},
-       {path, "/"},
-       {authority, "a"}},
+      {{method, "GET"}, {":protocol", "websocket"}, {scheme, "http"}, {path, "/"}, {authority, "a"}},
+      {{method, "CONNECT"}, {":protocol", "web socket"}, {scheme, "http"}, {path, "/"}, {authority, "a"}},
   };
   for (const Fields& fields : cases) {
     RawClient r;
@@ -64,8 +55,7 @@ TEST(Http2Limits, MalformedRequestsAreReset) {
     r.peer->headers(1, fields);
     r.peer->headers(3, RawPeer::get());
     r.peer->read();
-    EXPECT_EQ(r.peer->reset(1), NGHTTP2_PROTOCOL_ERROR)
-        << fields.back().first << ": " << fields.back().second;
+    EXPECT_EQ(r.peer->reset(1), NGHTTP2_PROTOCOL_ERROR) << fields.back().first << ": " << fields.back().second;
     ASSERT_EQ(r.server.exchanges.size(), 1u);
     EXPECT_TRUE(r.peer->find(NGHTTP2_HEADERS, 3));
     EXPECT_EQ(r.peer->goaway(), -1);
@@ -93,13 +83,8 @@ TEST(Http2Limits, WhatIsWellFormedPasses) {
                       {"x", "y"},
                       {"cookie", "b=2"},
                       {"cookie", "c=3"}});
-  r.peer->headers(
-      3, {{":method", "GET"}, {":scheme", "http"}, {":path", "/host"}, {"host", "h.example:81"}});
-  r.peer->headers(5, {{":method", "OPTIONS"},
-                      {":scheme", "http"},
-                      {":path", "*"},
-                      {":authority", "a"},
-                      {"host", "A"}});
+  r.peer->headers(3, {{":method", "GET"}, {":scheme", "http"}, {":path", "/host"}, {"host", "h.example:81"}});
+  r.peer->headers(5, {{":method", "OPTIONS"}, {":scheme", "http"}, {":path", "*"}, {":authority", "a"}, {"host", "A"}});
   r.peer->headers(7, RawPeer::get({{"x", "obs-text \xe4"}, {"empty", ""}, {"te", "trailers"}}));
   r.peer->read();
   EXPECT_EQ(r.server.exchanges.size(), 4u);
@@ -110,13 +95,9 @@ TEST(Http2Limits, BodyThatContradictsItsLength) {
   for (const auto& [body, end] : {std::pair<std::string, bool>{"123456", false}, {"1234", true}}) {
     RawClient r;
     r.start();
-    r.peer->headers(1,
-                    {{":method", "POST"},
-                     {":scheme", "http"},
-                     {":path", "/"},
-                     {":authority", "a"},
-                     {"content-length", "5"}},
-                    false);
+    r.peer->headers(
+        1, {{":method", "POST"}, {":scheme", "http"}, {":path", "/"}, {":authority", "a"}, {"content-length", "5"}},
+        false);
     r.peer->data(1, body, end);
     r.peer->read();
     EXPECT_EQ(r.peer->reset(1), NGHTTP2_PROTOCOL_ERROR);
@@ -127,8 +108,7 @@ TEST(Http2Limits, BodyThatContradictsItsLength) {
 }
 
 TEST(Http2Limits, BadTrailers) {
-  const Fields cases[] = {
-      {{":path", "/"}}, {{"content-length", "3"}}, {{"host", "x"}}, {{"Upper", "x"}}};
+  const Fields cases[] = {{{":path", "/"}}, {{"content-length", "3"}}, {{"host", "x"}}, {{"Upper", "x"}}};
   for (const Fields& trailers : cases) {
     RawClient r;
     r.start();
@@ -253,14 +233,10 @@ TEST(Http2Limits, Floods) {
       {"settings", NGHTTP2_SETTINGS, 0, 0, "", &Http2Settings::max_settings_frames},
       {"ping", NGHTTP2_PING, 0, 0, ping, &Http2Settings::max_ping_frames},
       {"ping answers", NGHTTP2_PING, NGHTTP2_FLAG_ACK, 0, ping, &Http2Settings::max_ping_frames},
-      {"priority", NGHTTP2_PRIORITY, 0, 3, RawPeer::u32(0) + "\x10",
-       &Http2Settings::max_priority_frames},
-      {"priority update", NGHTTP2_PRIORITY_UPDATE, 0, 0, RawPeer::u32(1) + "u=1",
-       &Http2Settings::max_priority_frames},
-      {"window", NGHTTP2_WINDOW_UPDATE, 0, 0, RawPeer::u32(1),
-       &Http2Settings::max_window_update_frames},
-      {"stream window", NGHTTP2_WINDOW_UPDATE, 0, 1, RawPeer::u32(1),
-       &Http2Settings::max_window_update_frames},
+      {"priority", NGHTTP2_PRIORITY, 0, 3, RawPeer::u32(0) + "\x10", &Http2Settings::max_priority_frames},
+      {"priority update", NGHTTP2_PRIORITY_UPDATE, 0, 0, RawPeer::u32(1) + "u=1", &Http2Settings::max_priority_frames},
+      {"window", NGHTTP2_WINDOW_UPDATE, 0, 0, RawPeer::u32(1), &Http2Settings::max_window_update_frames},
+      {"stream window", NGHTTP2_WINDOW_UPDATE, 0, 1, RawPeer::u32(1), &Http2Settings::max_window_update_frames},
       {"empty data", NGHTTP2_DATA, 0, 1, "", &Http2Settings::max_empty_frames},
       {"padding", NGHTTP2_DATA, NGHTTP2_FLAG_PADDED, 1, '\xff' + std::string(255, '\0'),
        &Http2Settings::max_empty_frames},
@@ -418,8 +394,7 @@ TEST(Http2Limits, Timeouts) {
     RawClient r;
     r.server.settings.header_timeout_ms = 30;
     r.start();
-    const std::string frame =
-        RawPeer::frame(NGHTTP2_HEADERS, kEnd, 1, RawPeer::block(RawPeer::get()));
+    const std::string frame = RawPeer::frame(NGHTTP2_HEADERS, kEnd, 1, RawPeer::block(RawPeer::get()));
     for (const char c : frame.substr(0, 20)) {
       r.peer->send({&c, 1});
       pump_ms(r.loop, 3);
@@ -504,13 +479,12 @@ TEST(Http2Limits, BytesReadBeforeAndSmallPieces) {
   event::Loop loop;
   SocketPair pair;
   TestServer server(loop);
-  std::string bytes =
-      std::string(NGHTTP2_CLIENT_MAGIC) + RawPeer::frame(NGHTTP2_SETTINGS, 0, 0, "") +
-      RawPeer::frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, 1, RawPeer::block(RawPeer::get())) +
-      RawPeer::frame(NGHTTP2_DATA, 0, 1, std::string(16'000, 'a')) +
-      RawPeer::frame(NGHTTP2_DATA, 1, 1, std::string(16'000, 'b'));
-  server.connection = new Http2ServerConnection(loop, net::Stream(pair.fd[0]), ConnectionInfo(),
-                                                server.settings, server, server);
+  std::string bytes = std::string(NGHTTP2_CLIENT_MAGIC) + RawPeer::frame(NGHTTP2_SETTINGS, 0, 0, "") +
+                      RawPeer::frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, 1, RawPeer::block(RawPeer::get())) +
+                      RawPeer::frame(NGHTTP2_DATA, 0, 1, std::string(16'000, 'a')) +
+                      RawPeer::frame(NGHTTP2_DATA, 1, 1, std::string(16'000, 'b'));
+  server.connection =
+      new Http2ServerConnection(loop, net::Stream(pair.fd[0]), ConnectionInfo(), server.settings, server, server);
   server.connection->start(Slice::copy(std::string_view(bytes).substr(0, 100)));
   RawPeer peer(loop, pair.fd[1]);
   for (size_t i = 100; i < 400; ++i) {
@@ -531,9 +505,8 @@ TEST(Http2Limits, FirstBytesOfAConnection) {
   r.start(false);
   std::string body;
   for (int i = 0; i < 60'000; ++i) body += static_cast<char>(i * 31 + i / 256);
-  std::string bytes =
-      std::string(NGHTTP2_CLIENT_MAGIC) + RawPeer::frame(NGHTTP2_SETTINGS, 0, 0, "") +
-      RawPeer::frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, 1, RawPeer::block(RawPeer::get()));
+  std::string bytes = std::string(NGHTTP2_CLIENT_MAGIC) + RawPeer::frame(NGHTTP2_SETTINGS, 0, 0, "") +
+                      RawPeer::frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, 1, RawPeer::block(RawPeer::get()));
   for (size_t at = 0; at < body.size(); at += 15'000) {
     bytes += RawPeer::frame(NGHTTP2_DATA, at + 15'000 == body.size(), 1, body.substr(at, 15'000));
   }

@@ -17,8 +17,7 @@ class Http2ServerConnection::Request final : public Http2Stream, public ServerSt
   void send_informational(const ResponseHead& head) override {
     if (head_sent_ || abandoned_ || !open_in_nghttp2()) return;
     const Http2FieldList list = Http2FieldList::response(head, false);
-    nghttp2_submit_headers(connection_.ng_, NGHTTP2_FLAG_NONE, id_, nullptr, list.data(),
-                           list.size(), nullptr);
+    nghttp2_submit_headers(connection_.ng_, NGHTTP2_FLAG_NONE, id_, nullptr, list.data(), list.size(), nullptr);
     connection_.schedule_write();
   }
 
@@ -29,8 +28,7 @@ class Http2ServerConnection::Request final : public Http2Stream, public ServerSt
     if (end) out_end_ = true;
     const Http2FieldList list = Http2FieldList::response(head, tunnel_);
     const nghttp2_data_provider body = body_source();
-    nghttp2_submit_response(connection_.ng_, id_, list.data(), list.size(),
-                            end || no_body_ ? nullptr : &body);
+    nghttp2_submit_response(connection_.ng_, id_, list.data(), list.size(), end || no_body_ ? nullptr : &body);
     connection_.schedule_write();
   }
 
@@ -144,9 +142,8 @@ class Http2ServerConnection::Request final : public Http2Stream, public ServerSt
   bool is_head_ = false;
 };
 
-Http2ServerConnection::Http2ServerConnection(event::Loop& loop, net::Stream stream,
-                                             ConnectionInfo info, const Http2Settings& settings,
-                                             ServerCallbacks& callbacks, Owner& owner)
+Http2ServerConnection::Http2ServerConnection(event::Loop& loop, net::Stream stream, ConnectionInfo info,
+                                             const Http2Settings& settings, ServerCallbacks& callbacks, Owner& owner)
     : Http2Session(loop, std::move(stream), settings, Side::kServer),
       info_(std::move(info)),
       callbacks_(callbacks),
@@ -156,9 +153,7 @@ bool Http2ServerConnection::start(Slice received, bool already_registered) {
   return start_session(received.view(), already_registered);
 }
 
-void Http2ServerConnection::close_now() {
-  close_session(StreamError::kConnectionClosed, "gateway is shutting down");
-}
+void Http2ServerConnection::close_now() { close_session(StreamError::kConnectionClosed, "gateway is shutting down"); }
 
 Http2Stream* Http2ServerConnection::accept_stream() { return new Request(*this, settings_); }
 

@@ -20,8 +20,8 @@ namespace sluice::http {
 class Http2ServerConnection final : public ServerConnection, public Http2Session {
  public:
   // `settings` is shared and outlives the connection, as do `callbacks` and `owner`.
-  Http2ServerConnection(event::Loop& loop, net::Stream stream, ConnectionInfo info,
-                        const Http2Settings& settings, ServerCallbacks& callbacks, Owner& owner);
+  Http2ServerConnection(event::Loop& loop, net::Stream stream, ConnectionInfo info, const Http2Settings& settings,
+                        ServerCallbacks& callbacks, Owner& owner);
 
   // Registers with the loop (or takes the descriptor over from another handler of it), sends our
   // SETTINGS and reads what has arrived. `received`: bytes read before, which start with the

@@ -12,8 +12,7 @@ namespace sluice::http {
 namespace {
 
 constexpr size_t kWriteBudget = 1'048'576;
-constexpr size_t kCopyIntoTail =
-    1024;  // body slices up to this size join the frame head in one vector
+constexpr size_t kCopyIntoTail = 1024;  // body slices up to this size join the frame head in one vector
 
 void put_u32(char* to, uint32_t value) {
   to[0] = static_cast<char>(value >> 24);
@@ -24,8 +23,7 @@ void put_u32(char* to, uint32_t value) {
 
 }  // namespace
 
-Http2Session::Http2Session(event::Loop& loop, net::Stream stream, const Http2Settings& settings,
-                           Side side)
+Http2Session::Http2Session(event::Loop& loop, net::Stream stream, const Http2Settings& settings, Side side)
     : loop_(loop),
       stream_(std::move(stream)),
       settings_(settings),
@@ -43,8 +41,7 @@ Http2Session::~Http2Session() {
 }
 
 bool Http2Session::start_session(std::string_view received, bool already_registered) {
-  const Status registered =
-      already_registered ? loop_.rebind(stream_.fd(), this) : loop_.add(stream_.fd(), this);
+  const Status registered = already_registered ? loop_.rebind(stream_.fd(), this) : loop_.add(stream_.fd(), this);
   if (!registered.ok() || !make_nghttp2_session()) {
     state_ = State::kClosed;
     stream_.close();
@@ -73,8 +70,7 @@ void Http2Session::on_io(uint32_t events) {
   if (state_ == State::kClosed) return;
   stream_.note(events);
   read_input();
-  if (state_ != State::kClosed && stream_.writable() &&
-      (!out_.empty() || stream_.has_pending_output())) {
+  if (state_ != State::kClosed && stream_.writable() && (!out_.empty() || stream_.has_pending_output())) {
     schedule_write();
   }
 }
@@ -294,8 +290,7 @@ void Http2Session::end_session(uint32_t http2_error, StreamError error, std::str
   char frame[17] = {};
   frame[2] = static_cast<char>(8 + std::min<size_t>(detail.size(), 100));
   frame[3] = NGHTTP2_GOAWAY;
-  put_u32(frame + 9,
-          is_server_ ? static_cast<uint32_t>(nghttp2_session_get_last_proc_stream_id(ng_)) : 0);
+  put_u32(frame + 9, is_server_ ? static_cast<uint32_t>(nghttp2_session_get_last_proc_stream_id(ng_)) : 0);
   put_u32(frame + 13, http2_error);
   append_output(frame, sizeof(frame));
   append_output(detail.data(), std::min<size_t>(detail.size(), 100));
@@ -315,8 +310,7 @@ void Http2Session::begin_closing(StreamError error, std::string_view detail) {
 void Http2Session::maybe_finish() {
   if (state_ == State::kOpen) {
     if (nghttp2_session_want_read(ng_) || nghttp2_session_want_write(ng_)) return;
-    begin_closing(active_ ? StreamError::kProtocol : StreamError::kNone,
-                  "connection ended after an error");
+    begin_closing(active_ ? StreamError::kProtocol : StreamError::kNone, "connection ended after an error");
     if (state_ != State::kClosing) return;
   }
   if (!out_.empty() || stream_.has_pending_output() || write_shut_) return;
@@ -371,8 +365,7 @@ void Http2Session::on_timer() {
     case Wait::kNone:
       return;
     case Wait::kPreface:
-      return end_session(NGHTTP2_SETTINGS_TIMEOUT, StreamError::kTimeout,
-                         "no SETTINGS from the peer");
+      return end_session(NGHTTP2_SETTINGS_TIMEOUT, StreamError::kTimeout, "no SETTINGS from the peer");
     case Wait::kIdle:
     case Wait::kDrain:
       return send_final_goaway();

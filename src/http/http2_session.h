@@ -134,8 +134,7 @@ class Http2Session : public event::IoHandler {
   int charge(FloodGuard::Kind kind);
   int violate(uint32_t http2_error, const char* text);
   StreamError violation_error() const {
-    return violation_ == NGHTTP2_ENHANCE_YOUR_CALM ? StreamError::kOverload
-                                                   : StreamError::kProtocol;
+    return violation_ == NGHTTP2_ENHANCE_YOUR_CALM ? StreamError::kOverload : StreamError::kProtocol;
   }
   void flush_stash(bool end);
   bool asks_for_stream_state(const nghttp2_frame_hd& head) const;

@@ -15,13 +15,11 @@ namespace sluice::http {
 
 struct Http2Settings {
   // Advertised with SETTINGS (RFC 9113 §6.5.2).
-  uint32_t max_concurrent_streams =
-      100;  // client: how many we open at the most, whatever the server allows
-  uint32_t stream_window =
-      65'535;  // bytes of body a peer may send on one stream beyond what was consumed
-  uint32_t connection_window = 1 << 20;  // bytes in flight on all streams together; at least 65,535
-  uint32_t header_table_bytes = 4096;    // HPACK decoder's dynamic table
-  bool extended_connect = true;          // server: SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441)
+  uint32_t max_concurrent_streams = 100;  // client: how many we open at the most, whatever the server allows
+  uint32_t stream_window = 65'535;        // bytes of body a peer may send on one stream beyond what was consumed
+  uint32_t connection_window = 1 << 20;   // bytes in flight on all streams together; at least 65,535
+  uint32_t header_table_bytes = 4096;     // HPACK decoder's dynamic table
+  bool extended_connect = true;           // server: SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441)
 
   // HPACK encoder's dynamic table: the smaller of this and what the peer allows.
   uint32_t encoder_table_bytes = 4096;
@@ -31,8 +29,7 @@ struct Http2Settings {
   // client's responses, over it reset the stream.
   uint32_t max_header_list_bytes = 60 * 1024;
   uint32_t max_header_count = 100;
-  uint32_t max_continuations =
-      8;  // CONTINUATION frames of one header block; more ends the connection
+  uint32_t max_continuations = 8;  // CONTINUATION frames of one header block; more ends the connection
 
   // Body bytes held for paused streams up to which the connection window is returned at once, so
   // that a paused stream does not slow the others. Beyond it the window is withheld: a connection
@@ -56,16 +53,14 @@ struct Http2Settings {
   uint32_t max_priority_frames = 500;        // PRIORITY, PRIORITY_UPDATE; + 2 per useful frame
   uint32_t max_window_update_frames = 1000;  // + 4 per useful frame
   uint32_t max_empty_frames = 100;           // DATA without content and END_STREAM, padding or not
-  uint32_t max_unknown_frames =
-      200;  // of unknown types, and RST_STREAM of closed streams; + 1 per useful frame
+  uint32_t max_unknown_frames = 200;         // of unknown types, and RST_STREAM of closed streams; + 1 per useful frame
 
   // Timeouts in milliseconds; 0: none.
   uint32_t preface_timeout_ms = 10'000;  // until the peer's first SETTINGS
   uint32_t header_timeout_ms = 15'000;   // from the first byte of a header block to its end
-  uint32_t idle_timeout_ms = 180'000;  // without streams: GOAWAY and close. PINGs do not prolong it
-  uint32_t drain_notice_ms =
-      1000;  // between the first and the final GOAWAY of drain(), if the peer's PING is late
-  uint32_t linger_ms = 2000;  // reading on after the final GOAWAY, so that the peer gets it
+  uint32_t idle_timeout_ms = 180'000;    // without streams: GOAWAY and close. PINGs do not prolong it
+  uint32_t drain_notice_ms = 1000;  // between the first and the final GOAWAY of drain(), if the peer's PING is late
+  uint32_t linger_ms = 2000;        // reading on after the final GOAWAY, so that the peer gets it
   // Client: a PING after this long without a byte received while streams are open; 0: none. No
   // answer within keepalive_timeout_ms ends the connection.
   uint32_t keepalive_interval_ms = 0;

@@ -134,8 +134,7 @@ void Http2Stream::receive(Slice data, bool end) {
     hold(std::move(data));
     return;
   }
-  if (!data.empty() && open_in_nghttp2())
-    nghttp2_session_consume_stream(session_.ng_, id_, data.size());
+  if (!data.empty() && open_in_nghttp2()) nghttp2_session_consume_stream(session_.ng_, id_, data.size());
   if (end) in_end_told_ = true;
   handler_->on_data(std::move(data), end);
 }

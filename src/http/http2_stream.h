@@ -27,8 +27,7 @@ class Http2Stream : public event::Destroyable {
   friend class Http2Session;
   friend struct Http2Callbacks;
 
-  Http2Stream(Http2Session& session, const Http2Settings& settings)
-      : session_(session), reader_(settings) {}
+  Http2Stream(Http2Session& session, const Http2Settings& settings) : session_(session), reader_(settings) {}
 
   // --- for the sides: header blocks as they arrive
   virtual void on_block_begin() = 0;
@@ -93,8 +92,7 @@ class Http2Stream : public event::Destroyable {
 
   SliceQueue out_;
   SliceQueue held_;
-  BlockRef
-      held_tail_;  // small chunks are gathered here, so that they do not keep whole input blocks
+  BlockRef held_tail_;  // small chunks are gathered here, so that they do not keep whole input blocks
   uint32_t held_tail_used_ = 0;
   std::unique_ptr<PendingTrailers> trailers_out_;  // wait until the body before them has gone
   HeaderMap* trailers_in_ = nullptr;

@@ -20,8 +20,7 @@ struct Sender {
   void run(Stream& stream) {
     while (sent < text.size() && stream.buffered() < 65'536) {
       const size_t n = std::min(piece, text.size() - sent);
-      stream.send_data(Slice::copy(std::string_view(text).substr(sent, n)),
-                       sent + n == text.size());
+      stream.send_data(Slice::copy(std::string_view(text).substr(sent, n)), sent + n == text.size());
       sent += n;
     }
   }
@@ -151,8 +150,7 @@ TEST(Http2, InformationalResponses) {
     e.answer(200, "x");
   };
   c.start();
-  auto x =
-      c.client.request("POST", "/", false, [](RequestHead& head) { head.expect_continue = true; });
+  auto x = c.client.request("POST", "/", false, [](RequestHead& head) { head.expect_continue = true; });
   pump(c.loop);
   EXPECT_EQ(x->informational, (std::vector<int>{100, 103}));
   EXPECT_EQ(x->status, 200);
@@ -248,9 +246,7 @@ TEST(Http2, PauseHoldsBackWithinTheWindowAndOthersGoOn) {
 TEST(Http2, PausedResponseSurvivesTheConnection) {
   Connected c;
   c.start();
-  c.server.request_hook = [](ServerExchange& e, RequestHead&, bool) {
-    e.answer(200, std::string(50'000, 'x'));
-  };
+  c.server.request_hook = [](ServerExchange& e, RequestHead&, bool) { e.answer(200, std::string(50'000, 'x')); };
   auto x = c.client.request("GET", "/");
   x->stream->pause();
   pump(c.loop);
@@ -271,10 +267,9 @@ TEST(Http2, PausedResponseSurvivesTheConnection) {
 TEST(Http2, ResetsAreToldApart) {
   Connected c;
   c.start();
-  const std::pair<StreamError, StreamError> cases[] = {
-      {StreamError::kRefused, StreamError::kRefused},
-      {StreamError::kCancelled, StreamError::kReset},
-      {StreamError::kTimeout, StreamError::kReset}};
+  const std::pair<StreamError, StreamError> cases[] = {{StreamError::kRefused, StreamError::kRefused},
+                                                       {StreamError::kCancelled, StreamError::kReset},
+                                                       {StreamError::kTimeout, StreamError::kReset}};
   for (const auto& [sent, seen] : cases) {
     c.server.request_hook = [sent = sent](ServerExchange& e, RequestHead&, bool) {
       std::exchange(e.stream, nullptr)->reset(sent);
@@ -512,9 +507,7 @@ TEST(Http2, ClientActsInsideCallbacks) {
   EXPECT_EQ(second->body, "hello");
 
   auto y = c.client.request("GET", "/");
-  y->response_hook = [](ClientExchange& y) {
-    std::exchange(y.stream, nullptr)->reset(StreamError::kCancelled);
-  };
+  y->response_hook = [](ClientExchange& y) { std::exchange(y.stream, nullptr)->reset(StreamError::kCancelled); };
   pump(c.loop);
   EXPECT_EQ(y->events, "H");
 
@@ -562,9 +555,7 @@ TEST(Http2, ConcurrencyFollowsTheServer) {
 TEST(Http2, OutputIsBoundedWhenThePeerDoesNotTake) {
   Connected c;
   c.start();
-  c.server.request_hook = [](ServerExchange& e, RequestHead&, bool) {
-    e.answer(200, std::string(10'000'000, 'x'));
-  };
+  c.server.request_hook = [](ServerExchange& e, RequestHead&, bool) { e.answer(200, std::string(10'000'000, 'x')); };
   auto x = c.client.request("GET", "/");
   x->keep_body = false;
   x->stream->pause();
@@ -712,14 +703,13 @@ TEST(Http2, ServerResetAfterACompleteResponse) {
 }
 
 TEST(Http2, BadResponsesResetTheStream) {
-  const Fields bad[] = {
-      {{":status", "101"}},
-      {{":status", "200"}, {"connection", "close"}},
-      {{":status", "200"}, {"Upper", "x"}},
-      {{"x", "y"}},
-      {{":status", "200"}, {":path", "/"}},
-      {{":status", "200"}, {"content-length", "x"}},
-      {{":status", "200"}, {"a", std::string(35'000, 'x')}, {"b", std::string(35'000, 'x')}}};
+  const Fields bad[] = {{{":status", "101"}},
+                        {{":status", "200"}, {"connection", "close"}},
+                        {{":status", "200"}, {"Upper", "x"}},
+                        {{"x", "y"}},
+                        {{":status", "200"}, {":path", "/"}},
+                        {{":status", "200"}, {"content-length", "x"}},
+                        {{":status", "200"}, {"a", std::string(35'000, 'x')}, {"b", std::string(35'000, 'x')}}};
   for (const Fields& fields : bad) {
     RawServer r;
     r.start();
@@ -727,11 +717,10 @@ TEST(Http2, BadResponsesResetTheStream) {
     pump(r.loop);
     const std::string block = RawPeer::block(fields);
     const size_t first = std::min<size_t>(block.size(), 16'000);
-    r.peer->send(
-        RawPeer::frame(NGHTTP2_HEADERS, first == block.size() ? 5 : 1, 1, block.substr(0, first)));
+    r.peer->send(RawPeer::frame(NGHTTP2_HEADERS, first == block.size() ? 5 : 1, 1, block.substr(0, first)));
     for (size_t at = first; at < block.size(); at += 16'000) {
-      r.peer->send(RawPeer::frame(NGHTTP2_CONTINUATION, at + 16'000 >= block.size() ? 4 : 0, 1,
-                                  block.substr(at, 16'000)));
+      r.peer->send(
+          RawPeer::frame(NGHTTP2_CONTINUATION, at + 16'000 >= block.size() ? 4 : 0, 1, block.substr(at, 16'000)));
     }
     pump(r.loop);
     EXPECT_EQ(x->events, "R") << fields.back().first;

@@ -67,8 +67,7 @@ struct ServerExchange final : StreamHandler {
     if (end && end_hook) end_hook(*this);
   }
   void on_trailers(const HeaderMap& map) override {
-    for (const HeaderField& field : map)
-      trailers += std::string(field.name()) + "=" + std::string(field.value()) + ";";
+    for (const HeaderField& field : map) trailers += std::string(field.name()) + "=" + std::string(field.value()) + ";";
     events += "T!";
     ended = true;
     if (end_hook) end_hook(*this);
@@ -109,8 +108,7 @@ struct TestServer final : ServerCallbacks, ServerConnection::Owner {
   explicit TestServer(event::Loop& loop) : loop(loop) {}
 
   void start(int fd) {
-    connection =
-        new Http2ServerConnection(loop, net::Stream(fd), ConnectionInfo(), settings, *this, *this);
+    connection = new Http2ServerConnection(loop, net::Stream(fd), ConnectionInfo(), settings, *this, *this);
     connection->start(Slice());
   }
 
@@ -135,9 +133,7 @@ struct TestServer final : ServerCallbacks, ServerConnection::Owner {
     }
     return exchange.stream ? &exchange : nullptr;
   }
-  void on_refused(const ConnectionInfo&, int status, std::string_view) override {
-    refused.push_back(status);
-  }
+  void on_refused(const ConnectionInfo&, int status, std::string_view) override { refused.push_back(status); }
   void on_closed(ServerConnection&) override {
     closed = true;
     connection = nullptr;
@@ -183,8 +179,7 @@ struct ClientExchange final : ClientHandler {
     if (end) finish();
   }
   void on_trailers(const HeaderMap& map) override {
-    for (const HeaderField& field : map)
-      trailers += std::string(field.name()) + "=" + std::string(field.value()) + ";";
+    for (const HeaderField& field : map) trailers += std::string(field.name()) + "=" + std::string(field.value()) + ";";
     events += "T!";
     finish();
   }
@@ -229,8 +224,7 @@ struct TestClient final : ClientConnection::Observer {
   }
 
   // Opens a stream and sends a head; null if none can be opened.
-  std::unique_ptr<ClientExchange> request(std::string_view method, std::string_view path,
-                                          bool end = true,
+  std::unique_ptr<ClientExchange> request(std::string_view method, std::string_view path, bool end = true,
                                           std::function<void(RequestHead&)> change = {}) {
     auto exchange = std::make_unique<ClientExchange>();
     exchange->stream = connection->open(*exchange);
@@ -278,8 +272,7 @@ struct Frame {
   uint32_t code() const {
     const size_t at = type == NGHTTP2_GOAWAY ? 4 : 0;
     uint32_t value = 0;
-    for (size_t i = at; i < at + 4 && i < payload.size(); ++i)
-      value = value << 8 | static_cast<uint8_t>(payload[i]);
+    for (size_t i = at; i < at + 4 && i < payload.size(); ++i) value = value << 8 | static_cast<uint8_t>(payload[i]);
     return value;
   }
 };
@@ -333,8 +326,7 @@ struct RawPeer {
     return out;
   }
   static Fields get(const Fields& more = {}) {
-    Fields fields{
-        {":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {":authority", "example.com"}};
+    Fields fields{{":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {":authority", "example.com"}};
     fields.insert(fields.end(), more.begin(), more.end());
     return fields;
   }
@@ -352,8 +344,7 @@ struct RawPeer {
   }
   void preface() { send(std::string(NGHTTP2_CLIENT_MAGIC) + frame(NGHTTP2_SETTINGS, 0, 0, "")); }
   void headers(int32_t stream, const Fields& fields, bool end = true) {
-    send(frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS | (end ? NGHTTP2_FLAG_END_STREAM : 0),
-               stream, block(fields)));
+    send(frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS | (end ? NGHTTP2_FLAG_END_STREAM : 0), stream, block(fields)));
   }
   void data(int32_t stream, std::string_view bytes, bool end = false) {
     send(frame(NGHTTP2_DATA, end ? NGHTTP2_FLAG_END_STREAM : 0, stream, bytes));
@@ -366,20 +357,16 @@ struct RawPeer {
       loop.run_once(0);
       char buffer[65536];
       ssize_t n;
-      while ((n = recv(fd, buffer, sizeof(buffer), 0)) > 0)
-        in.append(buffer, static_cast<size_t>(n));
+      while ((n = recv(fd, buffer, sizeof(buffer), 0)) > 0) in.append(buffer, static_cast<size_t>(n));
       if (n == 0) eof = true;
     }
     while (in.size() >= 9) {
-      const auto byte = [&](size_t i) {
-        return static_cast<uint32_t>(static_cast<uint8_t>(in[i]));
-      };
+      const auto byte = [&](size_t i) { return static_cast<uint32_t>(static_cast<uint8_t>(in[i])); };
       const size_t length = byte(0) << 16 | byte(1) << 8 | byte(2);
       if (in.size() < 9 + length) break;
-      frames.push_back(
-          {static_cast<uint8_t>(in[3]), static_cast<uint8_t>(in[4]),
-           static_cast<int32_t>((byte(5) & 0x7f) << 24 | byte(6) << 16 | byte(7) << 8 | byte(8)),
-           in.substr(9, length)});
+      frames.push_back({static_cast<uint8_t>(in[3]), static_cast<uint8_t>(in[4]),
+                        static_cast<int32_t>((byte(5) & 0x7f) << 24 | byte(6) << 16 | byte(7) << 8 | byte(8)),
+                        in.substr(9, length)});
       in.erase(0, 9 + length);
     }
   }
@@ -391,8 +378,7 @@ struct RawPeer {
   }
   size_t count(uint8_t type, int32_t stream = -1) const {
     size_t n = 0;
-    for (const Frame& frame : frames)
-      n += frame.type == type && (stream < 0 || frame.stream == stream);
+    for (const Frame& frame : frames) n += frame.type == type && (stream < 0 || frame.stream == stream);
     return n;
   }
   // The error code of the (first) GOAWAY, or -1.
@@ -414,8 +400,7 @@ struct RawPeer {
     nghttp2_nv nv;
     int flags = 0;
     const ssize_t n = nghttp2_hd_inflate_hd2(inflater, &nv, &flags, p, frame.payload.size(), 1);
-    if (n > 0 && (flags & NGHTTP2_HD_INFLATE_EMIT))
-      value.assign(reinterpret_cast<char*>(nv.value), nv.valuelen);
+    if (n > 0 && (flags & NGHTTP2_HD_INFLATE_EMIT)) value.assign(reinterpret_cast<char*>(nv.value), nv.valuelen);
     nghttp2_hd_inflate_del(inflater);
     return value;
   }

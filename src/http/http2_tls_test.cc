@@ -44,11 +44,10 @@ TEST(Http2Tls, BodiesBothWays) {
   net::Stream server_stream(pair.fd[0]), client_stream(pair.fd[1]);
   server_stream.set_tls(std::move(server_tls));
   client_stream.set_tls(std::move(client_tls));
-  server.connection = new Http2ServerConnection(loop, std::move(server_stream), ConnectionInfo(),
-                                                server.settings, server, server);
+  server.connection =
+      new Http2ServerConnection(loop, std::move(server_stream), ConnectionInfo(), server.settings, server, server);
   ASSERT_TRUE(server.connection->start(Slice()));
-  client.connection =
-      new Http2ClientConnection(loop, std::move(client_stream), client.settings, client);
+  client.connection = new Http2ClientConnection(loop, std::move(client_stream), client.settings, client);
   ASSERT_TRUE(client.connection->start(false));
 
   const std::string text(2'000'000, 'x');

@@ -5,7 +5,8 @@
 
 namespace sluice::http {
 
-// One accepted connection. Registered with its owner from construction to on_closed(); destroyed at the end of that turn.
+// One accepted connection. Registered with its owner from construction to on_closed(); destroyed at the end of that
+// turn.
 class ServerConnection : public event::Destroyable {
  public:
   class Owner {

@@ -1,11 +1,13 @@
 #pragma once
-// Streams: what the codecs (HTTP/1, HTTP/2; server and client side) offer to the proxy, and what they tell it. A stream is
-// one request and its response on one connection.
+// Streams: what the codecs (HTTP/1, HTTP/2; server and client side) offer to the proxy, and what they tell it. A stream
+// is one request and its response on one connection.
 //
 // Rules both sides keep:
-//  - A codec reports head, data, trailers and end in order, each at most once, and stops at on_reset(). After on_reset(),
+//  - A codec reports head, data, trailers and end in order, each at most once, and stops at on_reset(). After
+//  on_reset(),
 //    or after the handler called reset() or detach(), the two never touch each other again.
-//  - send_*() never fails and never blocks: bytes queue up in the codec and leave after the current callback. The sender
+//  - send_*() never fails and never blocks: bytes queue up in the codec and leave after the current callback. The
+//  sender
 //    looks at buffered() and holds back above its limit until on_drained().
 //  - pause()/resume() stop and restart the delivery of body data (heads, resets and drains still come). They nest no
 //    counts: the caller keeps its own reasons. After pause() at most what is in the current callback is delivered.
@@ -62,7 +64,7 @@ inline constexpr size_t kBufferLow = 16384;
 
 // Facts about the connection a stream runs on.
 struct ConnectionInfo {
-  net::Address peer;   // as the PROXY protocol says, where used
+  net::Address peer;  // as the PROXY protocol says, where used
   net::Address local;
   bool tls = false;
   std::string sni;

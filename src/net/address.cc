@@ -81,8 +81,7 @@ Result<Address> parse_address(std::string_view text, std::optional<uint16_t> def
   }
   std::optional<Address> address = Address::parse_ip(parts->host, port);
   if (!address) return bad_address(text, "not an IP address");
-  if (!parts->port && !default_port)
-    return bad_address(text, "a port is required, as in 1.2.3.4:80 or [::1]:80");
+  if (!parts->port && !default_port) return bad_address(text, "a port is required, as in 1.2.3.4:80 or [::1]:80");
   if (address->is_ipv6() && parts->port && !text.starts_with('[')) {
     return bad_address(text, "an IPv6 address with a port needs brackets, as in [::1]:80");
   }
@@ -148,8 +147,7 @@ Address Address::ipv4(std::span<const uint8_t, 4> ip, uint16_t port) {
 }
 
 Address Address::ipv6(std::span<const uint8_t, 16> ip, uint16_t port, uint32_t scope) {
-  if (std::memcmp(ip.data(), kMappedPrefix, sizeof(kMappedPrefix)) == 0)
-    return ipv4(ip.subspan<12, 4>(), port);
+  if (std::memcmp(ip.data(), kMappedPrefix, sizeof(kMappedPrefix)) == 0) return ipv4(ip.subspan<12, 4>(), port);
   Address address;
   std::memcpy(address.ip_, ip.data(), 16);
   address.scope_ = scope;
@@ -274,8 +272,7 @@ bool Address::is_loopback() const {
 bool Address::is_private() const {
   if (is_ipv6()) return (ip_[0] & 0xfe) == 0xfc;
   if (!is_ipv4()) return false;
-  return ip_[0] == 10 || (ip_[0] == 172 && (ip_[1] & 0xf0) == 16) ||
-         (ip_[0] == 192 && ip_[1] == 168);
+  return ip_[0] == 10 || (ip_[0] == 172 && (ip_[1] & 0xf0) == 16) || (ip_[0] == 192 && ip_[1] == 168);
 }
 
 bool Address::is_link_local() const {
@@ -328,8 +325,7 @@ Result<Cidr> Cidr::parse(std::string_view text) {
   for (unsigned bit = prefix; bit < bits; ++bit) ip[bit / 8] &= ~(0x80 >> (bit % 8));
   Cidr cidr;
   cidr.prefix = static_cast<uint8_t>(prefix);
-  cidr.base =
-      base->is_ipv4() ? Address::ipv4(std::span<const uint8_t, 4>(ip, 4), 0) : Address::ipv6(ip, 0);
+  cidr.base = base->is_ipv4() ? Address::ipv4(std::span<const uint8_t, 4>(ip, 4), 0) : Address::ipv6(ip, 0);
   return cidr;
 }
 

@@ -15,9 +15,8 @@ std::string round_trip(std::string_view text) {
 }
 
 TEST(Address, ParsesWhatItPrints) {
-  for (const char* text :
-       {"1.2.3.4:80", "0.0.0.0:0", "255.255.255.255:65535", "[::1]:80", "[2001:db8::1]:443",
-        "[::]:1", "unix:/run/x.sock", "unix:@abstract", "[fe80::1%1]:9"}) {
+  for (const char* text : {"1.2.3.4:80", "0.0.0.0:0", "255.255.255.255:65535", "[::1]:80", "[2001:db8::1]:443",
+                           "[::]:1", "unix:/run/x.sock", "unix:@abstract", "[fe80::1%1]:9"}) {
     EXPECT_EQ(round_trip(text), text);
   }
 }
@@ -71,13 +70,11 @@ TEST(Address, MappedIpv4BecomesIpv4) {
 }
 
 TEST(Address, SockaddrRoundTrip) {
-  for (const char* text :
-       {"1.2.3.4:80", "[2001:db8::1]:443", "[fe80::1%1]:9", "unix:/run/x.sock", "unix:@abstract"}) {
+  for (const char* text : {"1.2.3.4:80", "[2001:db8::1]:443", "[fe80::1%1]:9", "unix:/run/x.sock", "unix:@abstract"}) {
     sockaddr_storage storage;
     socklen_t length = Address::parse(text)->to_sockaddr(&storage);
     ASSERT_GT(length, 0u);
-    EXPECT_EQ(Address::from_sockaddr(reinterpret_cast<sockaddr*>(&storage), length).to_string(),
-              text);
+    EXPECT_EQ(Address::from_sockaddr(reinterpret_cast<sockaddr*>(&storage), length).to_string(), text);
   }
   sockaddr_storage storage;
   EXPECT_EQ(Address().to_sockaddr(&storage), 0u);
@@ -91,11 +88,9 @@ TEST(Address, FromShortOrForeignSockaddr) {
   EXPECT_TRUE(Address::from_sockaddr(reinterpret_cast<sockaddr*>(&storage), 0).is_none());
   EXPECT_TRUE(Address::from_sockaddr(nullptr, 0).is_none());
   storage.ss_family = AF_PACKET;
-  EXPECT_TRUE(
-      Address::from_sockaddr(reinterpret_cast<sockaddr*>(&storage), sizeof(storage)).is_none());
+  EXPECT_TRUE(Address::from_sockaddr(reinterpret_cast<sockaddr*>(&storage), sizeof(storage)).is_none());
   storage.ss_family = AF_UNIX;
-  Address unnamed =
-      Address::from_sockaddr(reinterpret_cast<sockaddr*>(&storage), sizeof(sa_family_t));
+  Address unnamed = Address::from_sockaddr(reinterpret_cast<sockaddr*>(&storage), sizeof(sa_family_t));
   EXPECT_TRUE(unnamed.is_unix());
   EXPECT_EQ(unnamed.to_string(), "unix:");
 }
@@ -124,12 +119,10 @@ TEST(Address, Classes) {
   EXPECT_TRUE(ip("127.1.2.3").is_loopback());
   EXPECT_TRUE(ip("::1").is_loopback());
   EXPECT_FALSE(ip("::2").is_loopback());
-  for (const char* text :
-       {"10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "fc00::1", "fdff::1"}) {
+  for (const char* text : {"10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "fc00::1", "fdff::1"}) {
     EXPECT_TRUE(ip(text).is_private()) << text;
   }
-  for (const char* text :
-       {"11.0.0.1", "172.15.0.1", "172.32.0.1", "192.169.1.1", "fe00::1", "8.8.8.8"}) {
+  for (const char* text : {"11.0.0.1", "172.15.0.1", "172.32.0.1", "192.169.1.1", "fe00::1", "8.8.8.8"}) {
     EXPECT_FALSE(ip(text).is_private()) << text;
   }
   EXPECT_TRUE(ip("169.254.1.1").is_link_local());
@@ -149,8 +142,7 @@ TEST(Address, OrderAndHash) {
   EXPECT_TRUE(a.same_host(b));
   EXPECT_FALSE(a.same_host(c));
   EXPECT_EQ(a.ip_hash(), b.ip_hash());
-  std::unordered_set<Address> set = {
-      a, b, c, a, Address::unix_path("/x"), Address::unix_path("/x")};
+  std::unordered_set<Address> set = {a, b, c, a, Address::unix_path("/x"), Address::unix_path("/x")};
   EXPECT_EQ(set.size(), 4u);
   EXPECT_EQ(a.with_port(81), b);
 }
@@ -185,8 +177,8 @@ TEST(Cidr, ParsesAndContains) {
   EXPECT_TRUE(six.contains(*Address::parse_ip("2001:db8:7fff::1")));
   EXPECT_FALSE(six.contains(*Address::parse_ip("2001:db8:8000::1")));
 
-  for (const char* text : {"", "/8", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "::/129",
-                           "10.0.0/8", "x/8", "10.0.0.0/8/8"}) {
+  for (const char* text :
+       {"", "/8", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "::/129", "10.0.0/8", "x/8", "10.0.0.0/8/8"}) {
     EXPECT_FALSE(Cidr::parse(text)) << text;
   }
 }

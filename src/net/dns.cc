@@ -66,8 +66,7 @@ Result<DnsAnswer> read_answer(std::string_view name, uint16_t port, const ares_a
   for (const ares_addrinfo_node* node = info->nodes; node; node = node->ai_next) {
     Address address = Address::from_sockaddr(node->ai_addr, node->ai_addrlen).with_port(port);
     ttl = std::min<int64_t>(ttl, node->ai_ttl);
-    if (address.is_ip() && std::ranges::find(addresses, address) == addresses.end())
-      addresses.push_back(address);
+    if (address.is_ip() && std::ranges::find(addresses, address) == addresses.end()) addresses.push_back(address);
   }
   if (addresses.empty()) return failure(name, reason(ARES_ENODATA));
   for (const ares_addrinfo_cname* alias = info->cnames; alias; alias = alias->next) {
@@ -83,8 +82,7 @@ bool is_localhost(std::string_view name) {
 }
 
 std::optional<Address> numeric(std::string_view name, uint16_t port) {
-  if (name.size() > 2 && name.front() == '[' && name.back() == ']')
-    name = name.substr(1, name.size() - 2);
+  if (name.size() > 2 && name.front() == '[' && name.back() == ']') name = name.substr(1, name.size() - 2);
   return Address::parse_ip(name, port);
 }
 
@@ -154,8 +152,7 @@ class DnsResolver::Lookup final : public event::Destroyable {
   }
 
   void on_timer() {
-    Result<DnsAnswer> result =
-        has_result_ ? std::move(result_) : Result<DnsAnswer>(failure(name_, "timed out"));
+    Result<DnsAnswer> result = has_result_ ? std::move(result_) : Result<DnsAnswer>(failure(name_, "timed out"));
     DnsCallback callback = std::exchange(callback_, nullptr);
     detach();
     if (!in_cares_) leave();
@@ -214,8 +211,7 @@ class DnsResolver::Socket final : public event::IoHandler, public event::Destroy
   uint32_t events_ = 0;
 };
 
-Result<std::unique_ptr<DnsResolver>> DnsResolver::create(event::Loop& loop,
-                                                         const DnsOptions& options) {
+Result<std::unique_ptr<DnsResolver>> DnsResolver::create(event::Loop& loop, const DnsOptions& options) {
   std::unique_ptr<DnsResolver> resolver(new DnsResolver(loop, options));
   if (Status started = resolver->start(); !started) return started.error();
   return resolver;
@@ -244,8 +240,8 @@ Status DnsResolver::open_channel(int flags) {
     static_cast<DnsResolver*>(self)->on_socket_state(fd, readable, writable);
   };
   options.sock_state_cb_data = this;
-  int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS |
-             ARES_OPT_SOCK_RCVBUF | ARES_OPT_SOCK_STATE_CB;
+  int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS | ARES_OPT_SOCK_RCVBUF |
+             ARES_OPT_SOCK_STATE_CB;
   if (int status = ares_init_options(&channel_, &options, mask); status != ARES_SUCCESS) {
     channel_ = nullptr;
     return Error{std::string("DNS: ") + ares_strerror(status)};
@@ -273,9 +269,7 @@ Status DnsResolver::use_servers() {
     nodes[i].next = i + 1 < nodes.size() ? &nodes[i + 1] : nullptr;
   }
   int status = ares_set_servers_ports(channel_, nodes.data());
-  return status == ARES_SUCCESS
-             ? Status()
-             : Status(Error{std::string("DNS servers: ") + ares_strerror(status)});
+  return status == ARES_SUCCESS ? Status() : Status(Error{std::string("DNS servers: ") + ares_strerror(status)});
 }
 
 DnsResolver::~DnsResolver() {
@@ -284,8 +278,7 @@ DnsResolver::~DnsResolver() {
   while (!lookups_.empty()) (*lookups_.begin())->cancel();
 }
 
-std::unique_ptr<DnsResolver::Handle> DnsResolver::resolve(std::string_view name, uint16_t port,
-                                                          DnsCallback callback) {
+std::unique_ptr<DnsResolver::Handle> DnsResolver::resolve(std::string_view name, uint16_t port, DnsCallback callback) {
   auto* lookup = new Lookup(this, name, port, std::move(callback));
   lookups_.insert(lookup);
   std::unique_ptr<Handle> handle(new Handle(lookup));
@@ -294,8 +287,7 @@ std::unique_ptr<DnsResolver::Handle> DnsResolver::resolve(std::string_view name,
     lookup->finish(DnsAnswer{{*address}, DnsAnswer::kNoExpiry});
   } else if (is_localhost(name)) {
     lookup->finish(DnsAnswer{{Address::ipv4(127, 0, 0, 1, port)}, DnsAnswer::kNoExpiry});
-  } else if (name.empty() || name.size() > kMaxName + name.ends_with('.') ||
-             name.find('\0') != name.npos) {
+  } else if (name.empty() || name.size() > kMaxName + name.ends_with('.') || name.find('\0') != name.npos) {
     lookup->finish(failure(name.substr(0, kMaxName), reason(ARES_EBADNAME)));
   } else if (in_flight() >= options_.max_in_flight) {
     lookup->finish(failure(name, "too many lookups are in flight"));
@@ -352,8 +344,7 @@ void DnsResolver::rearm() {
   timeval wait;
   if (!ares_timeout(channel_, nullptr, &wait)) return timer_.cancel();
   // One more, so that c-ares's clock has passed the moment when the timer fires.
-  loop_.arm(timer_, static_cast<uint64_t>(wait.tv_sec) * 1000 +
-                        static_cast<uint64_t>(wait.tv_usec) / 1000 + 1);
+  loop_.arm(timer_, static_cast<uint64_t>(wait.tv_sec) * 1000 + static_cast<uint64_t>(wait.tv_usec) / 1000 + 1);
 }
 
 }  // namespace sluice::net

@@ -74,8 +74,7 @@ class DnsResolver {
     Lookup* lookup_;  // null when the callback has been called or the resolver is gone
   };
 
-  static Result<std::unique_ptr<DnsResolver>> create(event::Loop& loop,
-                                                     const DnsOptions& options = {});
+  static Result<std::unique_ptr<DnsResolver>> create(event::Loop& loop, const DnsOptions& options = {});
   // Abandons what is in flight; those callbacks are not called.
   ~DnsResolver();
   DnsResolver(const DnsResolver&) = delete;
@@ -85,8 +84,7 @@ class DnsResolver {
   // callback may destroy the handle and the resolver. Each address gets `port`. An IP address
   // ("1.2.3.4", "::1", "[::1]") is answered without a query, whatever its family, and so is a name
   // under .localhost (127.0.0.1, RFC 6761).
-  [[nodiscard]] std::unique_ptr<Handle> resolve(std::string_view name, uint16_t port,
-                                                DnsCallback callback);
+  [[nodiscard]] std::unique_ptr<Handle> resolve(std::string_view name, uint16_t port, DnsCallback callback);
 
   // Lookups that have been sent or wait for it.
   size_t in_flight() const { return active_ + waiting_.size(); }
@@ -94,8 +92,7 @@ class DnsResolver {
  private:
   class Socket;
 
-  DnsResolver(event::Loop& loop, const DnsOptions& options)
-      : loop_(loop), options_(options), timer_(this) {}
+  DnsResolver(event::Loop& loop, const DnsOptions& options) : loop_(loop), options_(options), timer_(this) {}
   Status start();
   Status open_channel(int flags);
   Status use_servers();

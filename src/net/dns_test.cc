@@ -29,16 +29,23 @@ class DnsServer {
   };
 
   explicit DnsServer(event::Loop& loop) : loop_(loop), udp_handler_(this), tcp_handler_(this) {
-    udp_ = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    sockaddr_storage storage;
-    socklen_t size = Address::ipv4(127, 0, 0, 1, 0).to_sockaddr(&storage);
-    EXPECT_EQ(bind(udp_, reinterpret_cast<sockaddr*>(&storage), size), 0);
-    size = sizeof(storage);
-    getsockname(udp_, reinterpret_cast<sockaddr*>(&storage), &size);
-    address_ = Address::from_sockaddr(reinterpret_cast<sockaddr*>(&storage), size);
-    tcp_ = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    size = address_.to_sockaddr(&storage);
-    EXPECT_EQ(bind(tcp_, reinterpret_cast<sockaddr*>(&storage), size), 0);
+    // One number for both: a free UDP port whose TCP twin is free too.
+    const int on = 1;
+    for (int attempt = 0; attempt < 50; ++attempt) {
+      udp_ = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+      sockaddr_storage storage;
+      socklen_t size = Address::ipv4(127, 0, 0, 1, 0).to_sockaddr(&storage);
+      EXPECT_EQ(bind(udp_, reinterpret_cast<sockaddr*>(&storage), size), 0);
+      size = sizeof(storage);
+      getsockname(udp_, reinterpret_cast<sockaddr*>(&storage), &size);
+      address_ = Address::from_sockaddr(reinterpret_cast<sockaddr*>(&storage), size);
+      tcp_ = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+      setsockopt(tcp_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+      size = address_.to_sockaddr(&storage);
+      if (bind(tcp_, reinterpret_cast<sockaddr*>(&storage), size) == 0) break;
+      close(udp_);
+      close(tcp_);
+    }
     EXPECT_EQ(listen(tcp_, 8), 0);
     EXPECT_TRUE(loop_.add(udp_, &udp_handler_, EPOLLIN));
     EXPECT_TRUE(loop_.add(tcp_, &tcp_handler_, EPOLLIN));
@@ -96,8 +103,7 @@ class DnsServer {
     auto found = zones.find(name);
     Zone zone = found == zones.end() ? Zone{.rcode = 3} : found->second;
     if (zone.silent) return {};
-    if (zone.malformed)
-      return query.substr(0, 2) + std::string("\x81\x80\x00\x01\x00\x09", 6) + "garbage";
+    if (zone.malformed) return query.substr(0, 2) + std::string("\x81\x80\x00\x01\x00\x09", 6) + "garbage";
 
     bool cut = udp && zone.truncate_udp;
     std::string records;
@@ -130,14 +136,12 @@ class DnsServer {
     char buffer[2000];
     sockaddr_storage from;
     socklen_t from_size = sizeof(from);
-    ssize_t got =
-        recvfrom(udp_, buffer, sizeof(buffer), 0, reinterpret_cast<sockaddr*>(&from), &from_size);
+    ssize_t got = recvfrom(udp_, buffer, sizeof(buffer), 0, reinterpret_cast<sockaddr*>(&from), &from_size);
     if (got < 17) return;
     ++udp_queries;
     std::string response = answer(std::string(buffer, static_cast<size_t>(got)), true);
     if (!response.empty()) {
-      sendto(udp_, response.data(), response.size(), 0, reinterpret_cast<sockaddr*>(&from),
-             from_size);
+      sendto(udp_, response.data(), response.size(), 0, reinterpret_cast<sockaddr*>(&from), from_size);
     }
   }
 
@@ -164,8 +168,7 @@ class DnsServer {
     std::string& received = connection.received;
     received.append(buffer, static_cast<size_t>(got));
     while (received.size() >= 2) {
-      size_t size = static_cast<size_t>(static_cast<uint8_t>(received[0]) << 8 |
-                                        static_cast<uint8_t>(received[1]));
+      size_t size = static_cast<size_t>(static_cast<uint8_t>(received[0]) << 8 | static_cast<uint8_t>(received[1]));
       if (received.size() < 2 + size) return;
       ++tcp_queries;
       std::string response = answer(received.substr(2, size), false), framed;
@@ -207,8 +210,7 @@ struct Outcome {
   }
   std::string text() const {
     std::string all = error;
-    for (const Address& address : answer.addresses)
-      all += (all.empty() ? "" : " ") + address.to_string();
+    for (const Address& address : answer.addresses) all += (all.empty() ? "" : " ") + address.to_string();
     return all;
   }
 };
@@ -250,8 +252,7 @@ class Dns : public testing::Test {
 };
 
 TEST_F(Dns, BothFamiliesAlternateWithTheSmallestTtl) {
-  server.zones["both.test"].records = {
-      {kA, 300, ip4(1)}, {kA, 100, ip4(2)}, {kAaaa, 200, ip6(1)}, {kAaaa, 60, ip6(2)}};
+  server.zones["both.test"].records = {{kA, 300, ip4(1)}, {kA, 100, ip4(2)}, {kAaaa, 200, ip6(1)}, {kAaaa, 60, ip6(2)}};
   Outcome outcome = lookup("both.test");
   ASSERT_EQ(outcome.answer.addresses.size(), 4u) << outcome.error;
   EXPECT_EQ(outcome.answer.ttl_seconds, 60u);

@@ -35,8 +35,7 @@ constexpr uint8_t kClientSsl = 0x01;
 Result invalid(const char* why) { return {.status = Result::Status::kInvalid, .error = why}; }
 
 uint16_t big16(const char* bytes) {
-  return static_cast<uint16_t>(static_cast<uint8_t>(bytes[0]) << 8 |
-                               static_cast<uint8_t>(bytes[1]));
+  return static_cast<uint16_t>(static_cast<uint8_t>(bytes[0]) << 8 | static_cast<uint8_t>(bytes[1]));
 }
 
 uint32_t big32(const char* bytes) { return uint32_t{big16(bytes)} << 16 | big16(bytes + 2); }
@@ -91,9 +90,7 @@ Result parse_v1(std::string_view bytes) {
   std::string_view head = bytes.substr(0, kProxyProtocolV1Max);
   size_t newline = head.find('\n');
   if (newline == head.npos) {
-    return bytes.size() >= kProxyProtocolV1Max
-               ? invalid("PROXY v1: the line is longer than 107 bytes")
-               : Result{};
+    return bytes.size() >= kProxyProtocolV1Max ? invalid("PROXY v1: the line is longer than 107 bytes") : Result{};
   }
   if (head[newline - 1] != '\r') return invalid("PROXY v1: the line does not end with CR LF");
   Result result{.status = Result::Status::kDone, .consumed = newline + 1};
@@ -104,8 +101,7 @@ Result parse_v1(std::string_view bytes) {
     result.header.local = true;
     return result;
   }
-  if (family != "TCP4" && family != "TCP6")
-    return invalid("PROXY v1: the family is not TCP4, TCP6 or UNKNOWN");
+  if (family != "TCP4" && family != "TCP6") return invalid("PROXY v1: the family is not TCP4, TCP6 or UNKNOWN");
   bool six = family == "TCP6";
   auto source = parse_v1_ip(take_word(line), six);
   auto destination = parse_v1_ip(take_word(line), six);
@@ -141,8 +137,7 @@ const char* parse_ssl(std::string_view value, ProxyProtocolTlvs& tlvs) {
   tlvs.ssl = static_cast<uint8_t>(value[0]) & kClientSsl;
   // Bits 1 and 2: a certificate was presented over this connection, or in the session that it
   // resumed.
-  tlvs.ssl_client_verified =
-      (static_cast<uint8_t>(value[0]) & 0x06) != 0 && big32(value.data() + 1) == 0;
+  tlvs.ssl_client_verified = (static_cast<uint8_t>(value[0]) & 0x06) != 0 && big32(value.data() + 1) == 0;
   value.remove_prefix(5);
   while (!value.empty()) {
     std::optional<Tlv> sub = take_tlv(value);
@@ -176,8 +171,7 @@ const char* parse_tlvs(std::string_view rest, std::string_view whole, ProxyProto
         tlvs.netns = tlv->value;
         break;
       case kUniqueId:
-        if (tlv->value.size() > kMaxUniqueId)
-          return "PROXY v2: the unique id is longer than 128 bytes";
+        if (tlv->value.size() > kMaxUniqueId) return "PROXY v2: the unique id is longer than 128 bytes";
         tlvs.unique_id = tlv->value;
         break;
       case kCrc32c:
@@ -252,14 +246,12 @@ Result parse_v2(std::string_view bytes) {
   size_t length = big16(bytes.data() + 14);
   if (version_command >> 4 != 2) return invalid("PROXY v2: the version is not 2");
   if (command > kProxy) return invalid("PROXY v2: the command is neither LOCAL nor PROXY");
-  if (kV2Fixed + length > kProxyProtocolV2Max)
-    return invalid("PROXY v2: the header is longer than 4112 bytes");
+  if (kV2Fixed + length > kProxyProtocolV2Max) return invalid("PROXY v2: the header is longer than 4112 bytes");
   bool told = command == kProxy && family != kUnspec && transport != kUnspecTransport;
   if (command == kProxy && (family > kUnix || transport > kDatagram)) {
     return invalid("PROXY v2: the address family or transport is not known");
   }
-  if (told && length < address_size(family))
-    return invalid("PROXY v2: the header is too short for its addresses");
+  if (told && length < address_size(family)) return invalid("PROXY v2: the header is too short for its addresses");
   if (bytes.size() < kV2Fixed + length) return {};
 
   std::string_view whole = bytes.substr(0, kV2Fixed + length);
@@ -281,9 +273,7 @@ Result parse_v2(std::string_view bytes) {
 
 // ---- writing
 
-bool same_family(const Address& a, const Address& b) {
-  return !a.is_none() && a.family() == b.family();
-}
+bool same_family(const Address& a, const Address& b) { return !a.is_none() && a.family() == b.family(); }
 
 void append_tlv(std::string& out, uint8_t type, std::string_view value) {
   out += static_cast<char>(type);
@@ -349,8 +339,7 @@ std::string write_proxy_protocol_v2(const Address& source, const Address& destin
     append_addresses(body, source, destination);
     if (!options.alpn.empty()) append_tlv(body, kAlpn, options.alpn.substr(0, 255));
     if (!options.authority.empty()) append_tlv(body, kAuthority, options.authority.substr(0, 255));
-    if (!options.unique_id.empty())
-      append_tlv(body, kUniqueId, options.unique_id.substr(0, kMaxUniqueId));
+    if (!options.unique_id.empty()) append_tlv(body, kUniqueId, options.unique_id.substr(0, kMaxUniqueId));
   }
   if (options.checksum) append_tlv(body, kCrc32c, std::string_view("\0\0\0\0", 4));
 

@@ -71,8 +71,7 @@ TEST(ProxyProtocol, V1) {
   EXPECT_EQ(result.header.source, at("[2001:db8::1]:1"));
   EXPECT_EQ(result.header.destination, at("[2001:db8::2]:65535"));
 
-  for (std::string_view unknown :
-       {"PROXY UNKNOWN\r\n", "PROXY UNKNOWN ffff::1 whatever 65536 x\r\n"}) {
+  for (std::string_view unknown : {"PROXY UNKNOWN\r\n", "PROXY UNKNOWN ffff::1 whatever 65536 x\r\n"}) {
     expect_incremental(unknown);
     result = parse_proxy_protocol(unknown);
     EXPECT_TRUE(result.header.local);
@@ -102,8 +101,7 @@ TEST(ProxyProtocol, V1RefusesMalformedLines) {
   expect_invalid("PROXY TCP4 ::1 5.6.7.8 1 2\r\n", "address");
   expect_invalid("PROXY TCP6 1.2.3.4 5.6.7.8 1 2\r\n", "address");
   expect_invalid("PROXY TCP6 fe80::1%1 ::1 1 2\r\n", "address");
-  for (std::string_view ports :
-       {"", "1", "1 ", "1 2 ", "1 2 3", "01 2", "1 65536", "-1 2", "+1 2", "1 2x", "0x1 2"}) {
+  for (std::string_view ports : {"", "1", "1 ", "1 2 ", "1 2 3", "01 2", "1 65536", "-1 2", "+1 2", "1 2x", "0x1 2"}) {
     expect_invalid("PROXY TCP4 1.2.3.4 5.6.7.8 " + std::string(ports) + "\r\n", "port");
   }
 }
@@ -118,8 +116,8 @@ TEST(ProxyProtocol, V2Addresses) {
   EXPECT_FALSE(result.header.datagram);
   EXPECT_TRUE(parse_proxy_protocol(v2(0x21, 0x12, kFour)).header.datagram);
 
-  std::string six = std::string(15, '\0') + "\x01" + std::string(15, '\0') + "\x02" +
-                    std::string("\x00\x50\x01\xbb", 4);
+  std::string six =
+      std::string(15, '\0') + "\x01" + std::string(15, '\0') + "\x02" + std::string("\x00\x50\x01\xbb", 4);
   header = v2(0x21, 0x21, six);
   expect_incremental(header);
   result = parse_proxy_protocol(header);
@@ -135,14 +133,12 @@ TEST(ProxyProtocol, V2Addresses) {
   EXPECT_EQ(result.header.source.to_string(), "unix:/run/a.sock");
   EXPECT_EQ(result.header.destination.to_string(), "unix:@abstract");
   EXPECT_TRUE(parse_proxy_protocol(v2(0x21, 0x31, std::string(216, '\0'))).header.source.is_unix());
-  EXPECT_EQ(parse_proxy_protocol(v2(0x21, 0x31, std::string(216, 'x'))).header.source.path().size(),
-            108u);
+  EXPECT_EQ(parse_proxy_protocol(v2(0x21, 0x31, std::string(216, 'x'))).header.source.path().size(), 108u);
 }
 
 TEST(ProxyProtocol, V2WithoutAddresses) {
-  for (std::string header :
-       {v2(0x20, 0x00, ""), v2(0x20, 0x11, kFour), v2(0x20, 0xff, "whatever is here is skipped"),
-        v2(0x21, 0x00, ""), v2(0x21, 0x00, tlv(0x02, "host")), v2(0x21, 0x10, kFour)}) {
+  for (std::string header : {v2(0x20, 0x00, ""), v2(0x20, 0x11, kFour), v2(0x20, 0xff, "whatever is here is skipped"),
+                             v2(0x21, 0x00, ""), v2(0x21, 0x00, tlv(0x02, "host")), v2(0x21, 0x10, kFour)}) {
     expect_incremental(header);
     ProxyProtocolResult result = parse_proxy_protocol(header);
     EXPECT_TRUE(result.header.local);
@@ -152,12 +148,10 @@ TEST(ProxyProtocol, V2WithoutAddresses) {
 }
 
 TEST(ProxyProtocol, V2Tlvs) {
-  std::string ssl =
-      std::string("\x05\x00\x00\x00\x00", 5) + tlv(0x21, "TLSv1.3") + tlv(0x22, "client");
-  std::string header =
-      v2(0x21, 0x11,
-         kFour + tlv(0x01, "h2") + tlv(0x02, "a.example") + tlv(0x04, "padding") +
-             tlv(0x05, "id-1") + tlv(0x30, "ns") + tlv(0xea, "custom") + tlv(0x20, ssl));
+  std::string ssl = std::string("\x05\x00\x00\x00\x00", 5) + tlv(0x21, "TLSv1.3") + tlv(0x22, "client");
+  std::string header = v2(0x21, 0x11,
+                          kFour + tlv(0x01, "h2") + tlv(0x02, "a.example") + tlv(0x04, "padding") + tlv(0x05, "id-1") +
+                              tlv(0x30, "ns") + tlv(0xea, "custom") + tlv(0x20, ssl));
   expect_incremental(header);
   ProxyProtocolTlvs tlvs = parse_proxy_protocol(header).header.tlvs;
   EXPECT_EQ(tlvs.alpn, "h2");
@@ -169,11 +163,9 @@ TEST(ProxyProtocol, V2Tlvs) {
   EXPECT_EQ(tlvs.ssl_version, "TLSv1.3");
   EXPECT_EQ(tlvs.ssl_client_cn, "client");
 
-  std::string unverified =
-      v2(0x21, 0x11, kFour + tlv(0x20, std::string("\x05\x00\x00\x00\x01", 5)));
+  std::string unverified = v2(0x21, 0x11, kFour + tlv(0x20, std::string("\x05\x00\x00\x00\x01", 5)));
   EXPECT_FALSE(parse_proxy_protocol(unverified).header.tlvs.ssl_client_verified);
-  std::string no_certificate =
-      v2(0x21, 0x11, kFour + tlv(0x20, std::string("\x01\x00\x00\x00\x00", 5)));
+  std::string no_certificate = v2(0x21, 0x11, kFour + tlv(0x20, std::string("\x01\x00\x00\x00\x00", 5)));
   EXPECT_TRUE(parse_proxy_protocol(no_certificate).header.tlvs.ssl);
   EXPECT_FALSE(parse_proxy_protocol(no_certificate).header.tlvs.ssl_client_verified);
 }
@@ -192,8 +184,7 @@ TEST(ProxyProtocol, V2RefusesMalformedHeaders) {
   expect_invalid(v2(0x21, 0x11, kFour + tlv(0x03, "abc")), "four bytes");
   expect_invalid(v2(0x21, 0x11, kFour + tlv(0x03, "abcd")), "checksum is wrong");
   expect_invalid(v2(0x21, 0x11, kFour + tlv(0x20, "abc")), "SSL TLV is cut short");
-  expect_invalid(v2(0x21, 0x11, kFour + tlv(0x20, std::string("\0\0\0\0\0\x21\x00\x09x", 9))),
-                 "inside the SSL TLV");
+  expect_invalid(v2(0x21, 0x11, kFour + tlv(0x20, std::string("\0\0\0\0\0\x21\x00\x09x", 9))), "inside the SSL TLV");
   // Refused before the bytes that it announces have come.
   expect_invalid(v2(0x21, 0x11, kFour + tlv(0x04, std::string(5000, '\0'))).substr(0, 16), "4112");
 }
@@ -205,24 +196,20 @@ TEST(ProxyProtocol, V2LargestHeader) {
 }
 
 TEST(ProxyProtocol, WritesV1) {
-  EXPECT_EQ(write_proxy_protocol_v1(at("1.2.3.4:80"), at("5.6.7.8:443")),
-            "PROXY TCP4 1.2.3.4 5.6.7.8 80 443\r\n");
-  EXPECT_EQ(write_proxy_protocol_v1(at("[::1]:80"), at("[fe80::1%1]:443")),
-            "PROXY TCP6 ::1 fe80::1 80 443\r\n");
+  EXPECT_EQ(write_proxy_protocol_v1(at("1.2.3.4:80"), at("5.6.7.8:443")), "PROXY TCP4 1.2.3.4 5.6.7.8 80 443\r\n");
+  EXPECT_EQ(write_proxy_protocol_v1(at("[::1]:80"), at("[fe80::1%1]:443")), "PROXY TCP6 ::1 fe80::1 80 443\r\n");
   EXPECT_EQ(write_proxy_protocol_v1(at("1.2.3.4:80"), at("[::1]:443")), "PROXY UNKNOWN\r\n");
   EXPECT_EQ(write_proxy_protocol_v1(at("unix:/a"), at("unix:/b")), "PROXY UNKNOWN\r\n");
   EXPECT_EQ(write_proxy_protocol_v1({}, {}), "PROXY UNKNOWN\r\n");
 }
 
 TEST(ProxyProtocol, ReadsWhatItWrites) {
-  std::pair<Address, Address> pairs[] = {{at("1.2.3.4:80"), at("5.6.7.8:443")},
-                                         {at("[2001:db8::1]:80"), at("[::2]:443")},
-                                         {at("unix:/a"), at("unix:@b")}};
+  std::pair<Address, Address> pairs[] = {
+      {at("1.2.3.4:80"), at("5.6.7.8:443")}, {at("[2001:db8::1]:80"), at("[::2]:443")}, {at("unix:/a"), at("unix:@b")}};
   for (const auto& [source, destination] : pairs) {
     for (bool checksum : {false, true}) {
       std::string header = write_proxy_protocol_v2(
-          source, destination,
-          {.alpn = "h2", .authority = "a.example", .unique_id = "u", .checksum = checksum});
+          source, destination, {.alpn = "h2", .authority = "a.example", .unique_id = "u", .checksum = checksum});
       expect_incremental(header);
       ProxyProtocolResult result = parse_proxy_protocol(header);
       EXPECT_EQ(result.header.source, source);
@@ -243,8 +230,7 @@ TEST(ProxyProtocol, ReadsWhatItWrites) {
 
 // Against a plain bit-by-bit computation.
 TEST(ProxyProtocol, ChecksumIsCrc32c) {
-  std::string header =
-      write_proxy_protocol_v2(at("1.2.3.4:80"), at("5.6.7.8:443"), {.checksum = true});
+  std::string header = write_proxy_protocol_v2(at("1.2.3.4:80"), at("5.6.7.8:443"), {.checksum = true});
   std::string zeroed = header.substr(0, header.size() - 4) + std::string(4, '\0');
   uint32_t crc = ~0u;
   for (unsigned char byte : zeroed) {
@@ -259,12 +245,10 @@ TEST(ProxyProtocol, ChecksumIsCrc32c) {
 
 TEST(ProxyProtocol, SurvivesRandomBytes) {
   std::mt19937 random(1);
-  std::string base = write_proxy_protocol_v2(at("1.2.3.4:80"), at("5.6.7.8:443"),
-                                             {.alpn = "h2", .authority = "a"});
+  std::string base = write_proxy_protocol_v2(at("1.2.3.4:80"), at("5.6.7.8:443"), {.alpn = "h2", .authority = "a"});
   for (int i = 0; i < 20'000; ++i) {
     std::string bytes = i % 2 ? base : "PROXY TCP4 1.2.3.4 5.6.7.8 80 443\r\n";
-    for (int flips = random() % 4; flips >= 0; --flips)
-      bytes[random() % bytes.size()] = static_cast<char>(random());
+    for (int flips = random() % 4; flips >= 0; --flips) bytes[random() % bytes.size()] = static_cast<char>(random());
     bytes.resize(random() % (bytes.size() + 1));
     ProxyProtocolResult result = parse_proxy_protocol(bytes);
     if (result.status == Status::kDone) {

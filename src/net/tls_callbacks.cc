@@ -28,30 +28,22 @@ constexpr SSL_TICKET_AEAD_METHOD kTicketMethod = {
 };
 
 // The session that AWS-LC calls back for: its transport knows.
-TlsSession* session_of(const SSL* ssl) {
-  return static_cast<TlsSession*>(BIO_get_data(SSL_get_rbio(ssl)));
-}
+TlsSession* session_of(const SSL* ssl) { return static_cast<TlsSession*>(BIO_get_data(SSL_get_rbio(ssl))); }
 
 }  // namespace
 
 bool TlsCallbacks::configure(SSL_CTX* ctx) {
-  SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                            SSL_MODE_NO_AUTO_CHAIN);
-  SSL_CTX_set_options(
-      ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+  SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
+  SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_timeout(ctx, kSessionLifetime);
   SSL_CTX_set_session_psk_dhe_timeout(ctx, kSessionLifetime);
   SSL_CTX_set_max_cert_list(ctx, kMaxPeerChain);
   SSL_CTX_set_early_data_enabled(ctx, 0);
-  return SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) &&
-         SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) &&
-         SSL_CTX_set_strict_cipher_list(ctx, kDefaultCiphersTls12) &&
-         SSL_CTX_set1_groups_list(ctx, kDefaultGroups) &&
-         SSL_CTX_set_verify_algorithm_prefs(ctx, kSignatureAlgorithms,
-                                            std::size(kSignatureAlgorithms)) &&
-         SSL_CTX_set_signing_algorithm_prefs(ctx, kSignatureAlgorithms,
-                                             std::size(kSignatureAlgorithms));
+  return SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) && SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) &&
+         SSL_CTX_set_strict_cipher_list(ctx, kDefaultCiphersTls12) && SSL_CTX_set1_groups_list(ctx, kDefaultGroups) &&
+         SSL_CTX_set_verify_algorithm_prefs(ctx, kSignatureAlgorithms, std::size(kSignatureAlgorithms)) &&
+         SSL_CTX_set_signing_algorithm_prefs(ctx, kSignatureAlgorithms, std::size(kSignatureAlgorithms));
 }
 
 void TlsCallbacks::install_server(SSL_CTX* ctx) {
@@ -78,8 +70,7 @@ SSL_CTX* TlsCallbacks::server_start() {
 
 ssl_select_cert_result_t TlsCallbacks::select_certificate(const SSL_CLIENT_HELLO* hello) {
   const char* name = SSL_get_servername(hello->ssl, TLSEXT_NAMETYPE_host_name);
-  return session_of(hello->ssl)->select(name ? name : "") ? ssl_select_cert_success
-                                                          : ssl_select_cert_error;
+  return session_of(hello->ssl)->select(name ? name : "") ? ssl_select_cert_success : ssl_select_cert_error;
 }
 
 int TlsCallbacks::check_selected(SSL* ssl, int* alert, void*) {
@@ -88,14 +79,13 @@ int TlsCallbacks::check_selected(SSL* ssl, int* alert, void*) {
   return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-int TlsCallbacks::select_alpn(SSL* ssl, const uint8_t** out, uint8_t* out_length,
-                              const uint8_t* offered, unsigned offered_length, void*) {
+int TlsCallbacks::select_alpn(SSL* ssl, const uint8_t** out, uint8_t* out_length, const uint8_t* offered,
+                              unsigned offered_length, void*) {
   const auto& context = session_of(ssl)->context_;
   if (!context || context->alpn_wire_.empty()) return SSL_TLSEXT_ERR_NOACK;
   uint8_t* selected = nullptr;
-  int found = SSL_select_next_proto(
-      &selected, out_length, reinterpret_cast<const uint8_t*>(context->alpn_wire_.data()),
-      static_cast<unsigned>(context->alpn_wire_.size()), offered, offered_length);
+  int found = SSL_select_next_proto(&selected, out_length, reinterpret_cast<const uint8_t*>(context->alpn_wire_.data()),
+                                    static_cast<unsigned>(context->alpn_wire_.size()), offered, offered_length);
   if (found != OPENSSL_NPN_NEGOTIATED) return SSL_TLSEXT_ERR_ALERT_FATAL;
   *out = selected;
   return SSL_TLSEXT_ERR_OK;
@@ -103,17 +93,16 @@ int TlsCallbacks::select_alpn(SSL* ssl, const uint8_t** out, uint8_t* out_length
 
 size_t TlsCallbacks::ticket_overhead(SSL*) { return TlsTicketKeys::kOverhead; }
 
-int TlsCallbacks::ticket_seal(SSL* ssl, uint8_t* out, size_t* out_length, size_t room,
-                              const uint8_t* in, size_t in_length) {
+int TlsCallbacks::ticket_seal(SSL* ssl, uint8_t* out, size_t* out_length, size_t room, const uint8_t* in,
+                              size_t in_length) {
   const auto& context = session_of(ssl)->context_;
   if (!context || !context->ticket_keys_) return 0;
   *out_length = context->ticket_keys_->seal({in, in_length}, {out, room});
   return *out_length > 0;
 }
 
-ssl_ticket_aead_result_t TlsCallbacks::ticket_open(SSL* ssl, uint8_t* out, size_t* out_length,
-                                                   size_t room, const uint8_t* in,
-                                                   size_t in_length) {
+ssl_ticket_aead_result_t TlsCallbacks::ticket_open(SSL* ssl, uint8_t* out, size_t* out_length, size_t room,
+                                                   const uint8_t* in, size_t in_length) {
   const auto& context = session_of(ssl)->context_;
   if (!context || !context->ticket_keys_) return ssl_ticket_aead_ignore_ticket;
   std::optional<size_t> opened = context->ticket_keys_->open({in, in_length}, {out, room});

@@ -39,10 +39,9 @@ struct TlsCallbacks {
   static int select_alpn(SSL* ssl, const uint8_t** out, uint8_t* out_length, const uint8_t* offered,
                          unsigned offered_length, void*);
   static size_t ticket_overhead(SSL* ssl);
-  static int ticket_seal(SSL* ssl, uint8_t* out, size_t* out_length, size_t room, const uint8_t* in,
-                         size_t in_length);
-  static ssl_ticket_aead_result_t ticket_open(SSL* ssl, uint8_t* out, size_t* out_length,
-                                              size_t room, const uint8_t* in, size_t in_length);
+  static int ticket_seal(SSL* ssl, uint8_t* out, size_t* out_length, size_t room, const uint8_t* in, size_t in_length);
+  static ssl_ticket_aead_result_t ticket_open(SSL* ssl, uint8_t* out, size_t* out_length, size_t room,
+                                              const uint8_t* in, size_t in_length);
   static int new_client_session(SSL* ssl, SSL_SESSION* session);
 };
 

@@ -15,16 +15,13 @@ namespace {
 // limits of their own.
 constexpr size_t kMaxCaHints = 64;
 
-uint16_t wire_version(TlsVersion version) {
-  return version == TlsVersion::kTls12 ? TLS1_2_VERSION : TLS1_3_VERSION;
-}
+uint16_t wire_version(TlsVersion version) { return version == TlsVersion::kTls12 ? TLS1_2_VERSION : TLS1_3_VERSION; }
 
 Result<std::string> encode_alpn(const std::vector<std::string>& protocols) {
   std::string wire;
   for (const std::string& protocol : protocols) {
     if (protocol.empty() || protocol.size() > 255) {
-      return Error{"alpn: a protocol name has 1 to 255 bytes, got " +
-                   std::to_string(protocol.size())};
+      return Error{"alpn: a protocol name has 1 to 255 bytes, got " + std::to_string(protocol.size())};
     }
     wire += static_cast<char>(protocol.size());
     wire += protocol;
@@ -57,16 +54,13 @@ Status use_identity(SSL_CTX* ctx, const TlsIdentity& identity) {
 template <typename Config>
 Status apply_common(SSL_CTX* ctx, const Config& config) {
   if (config.min_version > config.max_version) return Error{"min_version: is above max_version"};
-  if (!TlsCallbacks::configure(ctx) ||
-      !SSL_CTX_set_min_proto_version(ctx, wire_version(config.min_version)) ||
+  if (!TlsCallbacks::configure(ctx) || !SSL_CTX_set_min_proto_version(ctx, wire_version(config.min_version)) ||
       !SSL_CTX_set_max_proto_version(ctx, wire_version(config.max_version))) {
     return Error{take_tls_error("out of memory")};
   }
-  if (!config.ciphers_tls12.empty() &&
-      !SSL_CTX_set_strict_cipher_list(ctx, config.ciphers_tls12.c_str())) {
+  if (!config.ciphers_tls12.empty() && !SSL_CTX_set_strict_cipher_list(ctx, config.ciphers_tls12.c_str())) {
     ERR_clear_error();
-    return Error{"ciphers: \"" + config.ciphers_tls12 +
-                 "\" names a cipher suite that is not known or not offered"};
+    return Error{"ciphers: \"" + config.ciphers_tls12 + "\" names a cipher suite that is not known or not offered"};
   }
   if (!config.groups.empty() && !SSL_CTX_set1_groups_list(ctx, config.groups.c_str())) {
     ERR_clear_error();
@@ -133,10 +127,7 @@ template <typename Config>
 Fingerprint common_fingerprint(const Config& config, const std::string& alpn_wire) {
   Fingerprint fingerprint;
   fingerprint.add(static_cast<int>(config.min_version)).add(static_cast<int>(config.max_version));
-  fingerprint.add(config.ciphers_tls12)
-      .add(config.groups)
-      .add(alpn_wire)
-      .add(config.certificate_pem);
+  fingerprint.add(config.ciphers_tls12).add(config.groups).add(alpn_wire).add(config.certificate_pem);
   return fingerprint;
 }
 
@@ -152,8 +143,7 @@ TlsContext::~TlsContext() { SSL_CTX_free(ssl_ctx_); }
 
 Result<std::shared_ptr<const TlsContext>> TlsContext::server(const TlsServerConfig& config) {
   using ClientAuth = TlsServerConfig::ClientAuth;
-  auto identity =
-      parse_identity(config.certificate_pem, config.private_key_pem, config.allow_expired);
+  auto identity = parse_identity(config.certificate_pem, config.private_key_pem, config.allow_expired);
   if (!identity) return identity.error();
   auto alpn = encode_alpn(config.alpn);
   if (!alpn) return alpn.error();
@@ -163,8 +153,7 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::server(const TlsServerConf
   if (Status status = apply_common(ctx.get(), config); !status) return status.error();
   if (Status status = use_identity(ctx.get(), *identity); !status) return status.error();
   if (config.client_auth != ClientAuth::kNone) {
-    if (Status status = trust_clients(ctx.get(), config.client_ca_pem); !status)
-      return status.error();
+    if (Status status = trust_clients(ctx.get(), config.client_ca_pem); !status) return status.error();
   }
   TlsCallbacks::install_server(ctx.get());
 
@@ -188,8 +177,7 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::server(const TlsServerConf
                               .add(config.session_scope)
                               .finish();
   static_assert(SHA256_DIGEST_LENGTH <= SSL_MAX_SID_CTX_LENGTH);
-  SSL_CTX_set_session_id_context(ctx.get(),
-                                 reinterpret_cast<const uint8_t*>(context->fingerprint_.data()),
+  SSL_CTX_set_session_id_context(ctx.get(), reinterpret_cast<const uint8_t*>(context->fingerprint_.data()),
                                  context->fingerprint_.size());
   context->ssl_ctx_ = ctx.release();
   return std::shared_ptr<const TlsContext>(std::move(context));
@@ -214,9 +202,8 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::client(const TlsClientConf
     if (Status status = trust_servers(ctx.get(), config.ca_pem); !status) return status.error();
   }
   TlsCallbacks::install_client(ctx.get());
-  if (!alpn->empty() &&
-      SSL_CTX_set_alpn_protos(ctx.get(), reinterpret_cast<const uint8_t*>(alpn->data()),
-                              static_cast<unsigned>(alpn->size())) != 0) {
+  if (!alpn->empty() && SSL_CTX_set_alpn_protos(ctx.get(), reinterpret_cast<const uint8_t*>(alpn->data()),
+                                                static_cast<unsigned>(alpn->size())) != 0) {
     return Error{"alpn: " + take_tls_error("not usable")};
   }
 
@@ -224,10 +211,8 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::client(const TlsClientConf
   context->sni_ = to_lower(config.sni);
   context->verify_name_ = to_lower(config.verify_name);
   context->alpn_wire_ = std::move(*alpn);
-  context->fingerprint_ = common_fingerprint(config, context->alpn_wire_)
-                              .add(context->verify_mode_)
-                              .add(config.ca_pem)
-                              .finish();
+  context->fingerprint_ =
+      common_fingerprint(config, context->alpn_wire_).add(context->verify_mode_).add(config.ca_pem).finish();
   context->ssl_ctx_ = ctx.release();
   return std::shared_ptr<const TlsContext>(std::move(context));
 }

@@ -16,8 +16,8 @@ const TestCertificate& ca() {
 }
 
 const TestCertificate& leaf() {
-  static const TestCertificate certificate = make_test_certificate(
-      {.common_name = "leaf", .sans = "DNS:a.example,DNS:*.b.example,IP:10.0.0.1"}, &ca());
+  static const TestCertificate certificate =
+      make_test_certificate({.common_name = "leaf", .sans = "DNS:a.example,DNS:*.b.example,IP:10.0.0.1"}, &ca());
   return certificate;
 }
 
@@ -38,8 +38,7 @@ TEST(TlsContext, BuildsFromGoodConfiguration) {
   ASSERT_TRUE(context) << context.error().message;
   EXPECT_TRUE((*context)->is_server());
   EXPECT_GT((*context)->not_after(), time(nullptr));
-  EXPECT_EQ((*context)->certificate_names(),
-            (std::vector<std::string>{"a.example", "*.b.example", "10.0.0.1"}));
+  EXPECT_EQ((*context)->certificate_names(), (std::vector<std::string>{"a.example", "*.b.example", "10.0.0.1"}));
 }
 
 TEST(TlsContext, SaysWhatIsWrongWithTheCertificate) {
@@ -47,15 +46,11 @@ TEST(TlsContext, SaysWhatIsWrongWithTheCertificate) {
   config.certificate_pem = "";
   EXPECT_EQ(error_of(config), "certificate: is empty");
   config.certificate_pem = "hello";
-  EXPECT_EQ(error_of(config),
-            "certificate: holds no PEM block of the kind \"-----BEGIN CERTIFICATE-----\"");
-  config.certificate_pem =
-      leaf().certificate_pem() + "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-  EXPECT_NE(error_of(config).find("certificate: PEM certificate 2 is not valid"),
-            std::string::npos);
+  EXPECT_EQ(error_of(config), "certificate: holds no PEM block of the kind \"-----BEGIN CERTIFICATE-----\"");
+  config.certificate_pem = leaf().certificate_pem() + "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+  EXPECT_NE(error_of(config).find("certificate: PEM certificate 2 is not valid"), std::string::npos);
   config.certificate_pem = leaf().certificate_pem().substr(0, 200);
-  EXPECT_NE(error_of(config).find("certificate: PEM certificate 1 is not valid"),
-            std::string::npos);
+  EXPECT_NE(error_of(config).find("certificate: PEM certificate 1 is not valid"), std::string::npos);
 }
 
 TEST(TlsContext, SaysWhatIsWrongWithTheKey) {
@@ -66,8 +61,7 @@ TEST(TlsContext, SaysWhatIsWrongWithTheKey) {
   EXPECT_EQ(error_of(config), "private key: is not a valid PEM private key");
   config.private_key_pem = leaf().certificate_pem();
   EXPECT_NE(error_of(config).find("private key: holds no PEM block"), std::string::npos);
-  config.private_key_pem =
-      "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+  config.private_key_pem = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
   EXPECT_EQ(error_of(config), "private key: is encrypted; give it without a password");
   config.private_key_pem = ca().key_pem();
   EXPECT_EQ(error_of(config), "private key: does not belong to the certificate");
@@ -82,8 +76,7 @@ TEST(TlsContext, RefusesWeakKeys) {
   TlsServerConfig config;
   config.certificate_pem = weak.certificate_pem();
   config.private_key_pem = weak.key_pem();
-  EXPECT_EQ(error_of(config),
-            "private key: an RSA key needs at least 2048 bits, this one has 1024");
+  EXPECT_EQ(error_of(config), "private key: an RSA key needs at least 2048 bits, this one has 1024");
 }
 
 TEST(TlsContext, RefusesAnExpiredCertificateUnlessAllowed) {
@@ -101,8 +94,7 @@ TEST(TlsContext, NeverQuotesKeys) {
   std::string key = leaf().key_pem();
   std::string secret = key.substr(40, 20);
   TlsServerConfig config = good();
-  for (std::string broken :
-       {key.substr(0, key.size() / 2), key.substr(30), "x" + key + key.substr(0, 60)}) {
+  for (std::string broken : {key.substr(0, key.size() / 2), key.substr(30), "x" + key + key.substr(0, 60)}) {
     config.private_key_pem = broken;
     EXPECT_EQ(error_of(config).find(secret), std::string::npos);
   }
@@ -130,9 +122,7 @@ TEST(TlsContext, RefusesUnknownNamesInSettings) {
 }
 
 TEST(TlsContext, FingerprintFollowsConfiguration) {
-  auto fingerprint = [](const TlsServerConfig& config) {
-    return (*TlsContext::server(config))->fingerprint();
-  };
+  auto fingerprint = [](const TlsServerConfig& config) { return (*TlsContext::server(config))->fingerprint(); };
   TlsServerConfig config = good();
   std::string base = fingerprint(config);
   EXPECT_EQ(fingerprint(good()), base);
@@ -188,8 +178,7 @@ TEST(TlsTicketKeys, RefusesTamperedAndShortTickets) {
     EXPECT_FALSE(keys.open({ticket, size}, out)) << i;
     ticket[i] ^= 1;
   }
-  for (size_t shorter = 0; shorter < size; ++shorter)
-    EXPECT_FALSE(keys.open({ticket, shorter}, out));
+  for (size_t shorter = 0; shorter < size; ++shorter) EXPECT_FALSE(keys.open({ticket, shorter}, out));
   EXPECT_TRUE(keys.open({ticket, size}, out));
   EXPECT_EQ(keys.seal(plain, {ticket, sizeof(plain)}), 0u);
 }

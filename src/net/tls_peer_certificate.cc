@@ -25,16 +25,12 @@ std::string to_hex(std::string_view bytes) {
 std::string content(BIO* bio) {
   const uint8_t* bytes = nullptr;
   size_t size = 0;
-  return BIO_mem_contents(bio, &bytes, &size)
-             ? std::string(reinterpret_cast<const char*>(bytes), size)
-             : std::string();
+  return BIO_mem_contents(bio, &bytes, &size) ? std::string(reinterpret_cast<const char*>(bytes), size) : std::string();
 }
 
 std::string subject_text(X509* certificate) {
   bssl::UniquePtr<BIO> bio(BIO_new(BIO_s_mem()));
-  if (!bio ||
-      X509_NAME_print_ex(bio.get(), X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253) < 0)
-    return {};
+  if (!bio || X509_NAME_print_ex(bio.get(), X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253) < 0) return {};
   return content(bio.get());
 }
 
@@ -64,8 +60,7 @@ std::optional<TlsPeerCertificate> TlsSession::peer_certificate() const {
   facts.dns_sans = subject_alt_names(leaf.get(), SanType::kDns);
   facts.pem = pem_text(leaf.get());
   const STACK_OF(X509)* chain = SSL_get_peer_full_cert_chain(ssl_);
-  for (size_t i = 0; chain && i < sk_X509_num(chain); ++i)
-    facts.chain_pem += pem_text(sk_X509_value(chain, i));
+  for (size_t i = 0; chain && i < sk_X509_num(chain); ++i) facts.chain_pem += pem_text(sk_X509_value(chain, i));
   return facts;
 }
 

@@ -48,8 +48,7 @@ Result<bssl::UniquePtr<EVP_PKEY>> parse_private_key(std::string_view pem) {
   // The library's own error is not shown: it is about the inside of a secret.
   ERR_clear_error();
   if (key) return key;
-  if (pem.find("ENCRYPTED") != pem.npos)
-    return pem_error(kWhat, "is encrypted; give it without a password");
+  if (pem.find("ENCRYPTED") != pem.npos) return pem_error(kWhat, "is encrypted; give it without a password");
   if (pem.find("PRIVATE KEY-----") == pem.npos) {
     return pem_error(kWhat, "holds no PEM block of the kind \"-----BEGIN PRIVATE KEY-----\"");
   }
@@ -61,8 +60,8 @@ Status check_key_strength(const EVP_PKEY* key) {
     case EVP_PKEY_RSA:
     case EVP_PKEY_RSA_PSS:
       if (EVP_PKEY_bits(key) >= 2048) return {};
-      return pem_error("private key", "an RSA key needs at least 2048 bits, this one has " +
-                                          std::to_string(EVP_PKEY_bits(key)));
+      return pem_error("private key",
+                       "an RSA key needs at least 2048 bits, this one has " + std::to_string(EVP_PKEY_bits(key)));
     case EVP_PKEY_EC:
     case EVP_PKEY_ED25519:
       return {};
@@ -89,8 +88,7 @@ Result<bssl::UniquePtr<X509_STORE>> make_store(const std::vector<bssl::UniquePtr
   bssl::UniquePtr<X509_STORE> store(X509_STORE_new());
   if (!store) return Error{take_tls_error("out of memory")};
   for (const auto& anchor : anchors) {
-    if (!X509_STORE_add_cert(store.get(), anchor.get()))
-      return Error{take_tls_error("cannot add a trust anchor")};
+    if (!X509_STORE_add_cert(store.get(), anchor.get())) return Error{take_tls_error("cannot add a trust anchor")};
   }
   X509_STORE_set_flags(store.get(), X509_V_FLAG_PARTIAL_CHAIN);
   return store;
@@ -100,16 +98,12 @@ std::string san_text(const GENERAL_NAME* name, SanType type) {
   if (type == SanType::kIp) {
     const ASN1_OCTET_STRING* ip = name->d.iPAddress;
     const uint8_t* bytes = ASN1_STRING_get0_data(ip);
-    if (ASN1_STRING_length(ip) == 4)
-      return Address::ipv4(std::span<const uint8_t, 4>(bytes, 4), 0).ip();
-    if (ASN1_STRING_length(ip) == 16)
-      return Address::ipv6(std::span<const uint8_t, 16>(bytes, 16), 0).ip();
+    if (ASN1_STRING_length(ip) == 4) return Address::ipv4(std::span<const uint8_t, 4>(bytes, 4), 0).ip();
+    if (ASN1_STRING_length(ip) == 16) return Address::ipv6(std::span<const uint8_t, 16>(bytes, 16), 0).ip();
     return {};
   }
-  const ASN1_IA5STRING* text =
-      type == SanType::kDns ? name->d.dNSName : name->d.uniformResourceIdentifier;
-  std::string value(reinterpret_cast<const char*>(ASN1_STRING_get0_data(text)),
-                    ASN1_STRING_length(text));
+  const ASN1_IA5STRING* text = type == SanType::kDns ? name->d.dNSName : name->d.uniformResourceIdentifier;
+  std::string value(reinterpret_cast<const char*>(ASN1_STRING_get0_data(text)), ASN1_STRING_length(text));
   // A name with a NUL inside is made to deceive.
   return value.find('\0') == value.npos ? value : std::string();
 }
@@ -117,15 +111,13 @@ std::string san_text(const GENERAL_NAME* name, SanType type) {
 // AWS-LC's reasons read like CERTIFICATE_VERIFY_FAILED.
 std::string readable(const char* reason) {
   std::string text = reason ? reason : "unknown error";
-  for (char& c : text)
-    c = c == '_' ? ' ' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  for (char& c : text) c = c == '_' ? ' ' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   return text;
 }
 
 }  // namespace
 
-Result<std::vector<bssl::UniquePtr<X509>>> parse_certificates(std::string_view what,
-                                                              std::string_view pem) {
+Result<std::vector<bssl::UniquePtr<X509>>> parse_certificates(std::string_view what, std::string_view pem) {
   if (pem.empty()) return pem_error(what, "is empty");
   if (pem.size() > kMaxPemBytes) return pem_error(what, "is too large");
   ERR_clear_error();
@@ -145,8 +137,8 @@ Result<std::vector<bssl::UniquePtr<X509>>> parse_certificates(std::string_view w
   return certificates;
 }
 
-Result<TlsIdentity> parse_identity(std::string_view certificate_pem,
-                                   std::string_view private_key_pem, bool allow_expired) {
+Result<TlsIdentity> parse_identity(std::string_view certificate_pem, std::string_view private_key_pem,
+                                   bool allow_expired) {
   auto chain = parse_certificates("certificate", certificate_pem);
   if (!chain) return chain.error();
   auto key = parse_private_key(private_key_pem);
@@ -175,8 +167,8 @@ Result<bssl::UniquePtr<X509_STORE>> system_trust_store() {
     std::stringstream content;
     content << file.rdbuf();
     if (!file) {
-      return Error{std::string("no CA certificates are configured and the system's (") +
-                   kSystemBundle + ") cannot be read; install ca-certificates or give a CA"};
+      return Error{std::string("no CA certificates are configured and the system's (") + kSystemBundle +
+                   ") cannot be read; install ca-certificates or give a CA"};
     }
     auto store = parse_trust_store(kSystemBundle, content.str());
     if (!store) return store.error();
@@ -208,8 +200,8 @@ std::string certificate_hash(const X509* certificate) {
 
 std::vector<std::string> subject_alt_names(X509* certificate, SanType type) {
   std::vector<std::string> texts;
-  bssl::UniquePtr<GENERAL_NAMES> names(static_cast<GENERAL_NAMES*>(
-      X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr)));
+  bssl::UniquePtr<GENERAL_NAMES> names(
+      static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr)));
   ERR_clear_error();
   const int wanted = type == SanType::kDns ? GEN_DNS : type == SanType::kUri ? GEN_URI : GEN_IPADD;
   for (size_t i = 0; names && i < sk_GENERAL_NAME_num(names.get()); ++i) {

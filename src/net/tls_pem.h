@@ -23,12 +23,11 @@ struct TlsIdentity {
 };
 
 // Never empty on success. `what` names the field in the error.
-Result<std::vector<bssl::UniquePtr<X509>>> parse_certificates(std::string_view what,
-                                                              std::string_view pem);
+Result<std::vector<bssl::UniquePtr<X509>>> parse_certificates(std::string_view what, std::string_view pem);
 // The key must belong to the first certificate, be strong enough, and (unless allowed) the leaf not
 // be expired.
-Result<TlsIdentity> parse_identity(std::string_view certificate_pem,
-                                   std::string_view private_key_pem, bool allow_expired);
+Result<TlsIdentity> parse_identity(std::string_view certificate_pem, std::string_view private_key_pem,
+                                   bool allow_expired);
 // A store that trusts each of the certificates, intermediates and leaves included.
 Result<bssl::UniquePtr<X509_STORE>> parse_trust_store(std::string_view what, std::string_view pem);
 // The system's trust anchors, read once and shared.

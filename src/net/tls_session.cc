@@ -33,9 +33,7 @@ constexpr size_t kMaxFruitlessHandshake = kMaxFruitless + kMaxPeerChain;
 
 TlsSession* session_of(BIO* bio) { return static_cast<TlsSession*>(BIO_get_data(bio)); }
 
-std::string_view or_empty(const char* text) {
-  return text ? std::string_view(text) : std::string_view();
-}
+std::string_view or_empty(const char* text) { return text ? std::string_view(text) : std::string_view(); }
 
 // Walks over the bytes of an iovec list in pieces that each become one record.
 class Gather {
@@ -47,8 +45,7 @@ class Gather {
   std::string_view next(size_t limit, char* scratch) {
     size_t here = iov_->iov_len - offset_;
     bool last = iov_ + 1 == end_;
-    if (here >= limit || last)
-      return {static_cast<const char*>(iov_->iov_base) + offset_, std::min(here, limit)};
+    if (here >= limit || last) return {static_cast<const char*>(iov_->iov_base) + offset_, std::min(here, limit)};
     size_t filled = 0;
     size_t offset = offset_;
     for (const iovec* element = iov_; element != end_ && filled < limit; ++element, offset = 0) {
@@ -132,8 +129,7 @@ bool TlsSession::attach(SSL* ssl) {
       return session_of(bio)->transport_write(bytes, static_cast<size_t>(n));
     });
     // Flushing is ours to decide: one send() at the end of an operation.
-    BIO_meth_set_ctrl(
-        m, [](BIO*, int command, long, void*) -> long { return command == BIO_CTRL_FLUSH; });
+    BIO_meth_set_ctrl(m, [](BIO*, int command, long, void*) -> long { return command == BIO_CTRL_FLUSH; });
     return m;
   }();
 
@@ -179,9 +175,8 @@ bool TlsSession::configure_client(const TlsConnectOptions& options) {
     expected_name_ = std::make_unique<std::string>(verify_name);
     X509_VERIFY_PARAM* param = SSL_get0_param(ssl_);
     X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    if (is_ip(verify_name)
-            ? !X509_VERIFY_PARAM_set1_ip_asc(param, verify_name.c_str())
-            : !X509_VERIFY_PARAM_set1_host(param, verify_name.data(), verify_name.size())) {
+    if (is_ip(verify_name) ? !X509_VERIFY_PARAM_set1_ip_asc(param, verify_name.c_str())
+                           : !X509_VERIFY_PARAM_set1_host(param, verify_name.data(), verify_name.size())) {
       return false;
     }
   }
@@ -218,8 +213,7 @@ bool TlsSession::apply_context() {
   if (!context.ticket_keys_) SSL_set_options(ssl_, SSL_OP_NO_TICKET);
   return SSL_set_min_proto_version(ssl_, context.min_version_) &&
          SSL_set_max_proto_version(ssl_, context.max_version_) &&
-         (context.ciphers_tls12_.empty() ||
-          SSL_set_strict_cipher_list(ssl_, context.ciphers_tls12_.c_str())) &&
+         (context.ciphers_tls12_.empty() || SSL_set_strict_cipher_list(ssl_, context.ciphers_tls12_.c_str())) &&
          (context.groups_.empty() || SSL_set1_groups_list(ssl_, context.groups_.c_str()));
 }
 
@@ -296,8 +290,7 @@ size_t TlsSession::output_room() const {
 
 IoStatus TlsSession::send_output() {
   while (out_begin_ != out_end_) {
-    ssize_t sent =
-        send(fd_, out_->data() + out_begin_, out_end_ - out_begin_, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t sent = send(fd_, out_->data() + out_begin_, out_end_ - out_begin_, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent >= 0) {
       out_begin_ += static_cast<uint32_t>(sent);
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
@@ -346,8 +339,7 @@ IoResult TlsSession::read(char* buffer, size_t n) {
   int result = 1;
   while (total < n && result > 0 && (total == 0 || has_buffered_input())) {
     may_receive_ = total == 0;
-    result =
-        SSL_read(ssl_, buffer + total, static_cast<int>(std::min<size_t>(n - total, INT32_MAX)));
+    result = SSL_read(ssl_, buffer + total, static_cast<int>(std::min<size_t>(n - total, INT32_MAX)));
     if (result <= 0) continue;
     total += static_cast<size_t>(result);
     fruitless_ = 0;
@@ -357,8 +349,7 @@ IoResult TlsSession::read(char* buffer, size_t n) {
   IoResult outcome = total > 0 || n == 0 ? IoResult{IoStatus::kOk, total} : fail(result, "read");
   release_input();
   // An alert, or the answer to a key update.
-  if (has_pending_output() && send_output() == IoStatus::kError && total == 0)
-    return {IoStatus::kError};
+  if (has_pending_output() && send_output() == IoStatus::kError && total == 0) return {IoStatus::kError};
   return outcome;
 }
 
@@ -415,9 +406,7 @@ IoStatus TlsSession::shutdown() {
   return send_output();
 }
 
-bool TlsSession::has_buffered_input() const {
-  return in_begin_ != in_end_ || SSL_pending(ssl_) > 0;
-}
+bool TlsSession::has_buffered_input() const { return in_begin_ != in_end_ || SSL_pending(ssl_) > 0; }
 
 size_t TlsSession::pending_input() const { return static_cast<size_t>(SSL_pending(ssl_)); }
 
@@ -454,14 +443,12 @@ std::string TlsSession::failure_text(const char* during) const {
   std::string prefix = std::string("TLS ") + during + ": ";
   if (socket_errno_ != 0) return prefix + std::strerror(socket_errno_);
   if (flooded_) return prefix + "the peer floods the connection with records that carry no data";
-  if (selector_ && !context_ && lower_sni_)
-    return prefix + "no certificate for the name \"" + *lower_sni_ + "\"";
+  if (selector_ && !context_ && lower_sni_) return prefix + "no certificate for the name \"" + *lower_sni_ + "\"";
   if (selector_ && !context_ && SSL_get_servername(ssl_, TLSEXT_NAMETYPE_host_name)) {
     return prefix + "no certificate for the name the client asked for";
   }
   uint32_t error = ERR_peek_error();
-  if (ERR_GET_LIB(error) == ERR_LIB_SSL &&
-      ERR_GET_REASON(error) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
+  if (ERR_GET_LIB(error) == ERR_LIB_SSL && ERR_GET_REASON(error) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
     return verification_text(during);
   }
   return prefix + take_tls_error("protocol error");
@@ -471,8 +458,7 @@ std::string TlsSession::verification_text(const char* during) const {
   long reason = SSL_get_verify_result(ssl_);
   std::string text = std::string("TLS ") + during + ": certificate verify failed: ";
   text += X509_verify_cert_error_string(reason);
-  if (reason != X509_V_ERR_HOSTNAME_MISMATCH && reason != X509_V_ERR_IP_ADDRESS_MISMATCH)
-    return text;
+  if (reason != X509_V_ERR_HOSTNAME_MISMATCH && reason != X509_V_ERR_IP_ADDRESS_MISMATCH) return text;
   text += " (expected \"" + (expected_name_ ? *expected_name_ : std::string()) + "\"";
   bssl::UniquePtr<X509> leaf(SSL_get_peer_certificate(ssl_));
   std::vector<std::string> names;
@@ -491,8 +477,7 @@ std::string_view TlsSession::alpn() const {
 }
 
 std::string_view TlsSession::sni() const {
-  return lower_sni_ ? std::string_view(*lower_sni_)
-                    : or_empty(SSL_get_servername(ssl_, TLSEXT_NAMETYPE_host_name));
+  return lower_sni_ ? std::string_view(*lower_sni_) : or_empty(SSL_get_servername(ssl_, TLSEXT_NAMETYPE_host_name));
 }
 
 std::string_view TlsSession::version() const { return or_empty(SSL_get_version(ssl_)); }
@@ -502,9 +487,7 @@ std::string_view TlsSession::cipher() const {
   return cipher ? or_empty(SSL_CIPHER_standard_name(cipher)) : std::string_view();
 }
 
-std::string_view TlsSession::group() const {
-  return or_empty(SSL_get_group_name(SSL_get_group_id(ssl_)));
-}
+std::string_view TlsSession::group() const { return or_empty(SSL_get_group_name(SSL_get_group_id(ssl_))); }
 
 bool TlsSession::resumed() const { return SSL_session_reused(ssl_); }
 

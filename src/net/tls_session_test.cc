@@ -24,15 +24,14 @@ const TestCertificate& ca() {
 }
 
 const TestCertificate& leaf() {
-  static const TestCertificate certificate = make_test_certificate(
-      {.common_name = "leaf", .sans = "DNS:a.example,DNS:*.b.example,IP:10.0.0.1"}, &ca());
+  static const TestCertificate certificate =
+      make_test_certificate({.common_name = "leaf", .sans = "DNS:a.example,DNS:*.b.example,IP:10.0.0.1"}, &ca());
   return certificate;
 }
 
 const TestCertificate& client_leaf() {
   static const TestCertificate certificate = make_test_certificate(
-      {.common_name = "client", .sans = "URI:spiffe://cluster/ns/a/sa/b,DNS:client.example"},
-      &ca());
+      {.common_name = "client", .sans = "URI:spiffe://cluster/ns/a/sa/b,DNS:client.example"}, &ca());
   return certificate;
 }
 
@@ -80,8 +79,7 @@ TEST(TlsSession, HandshakesWithBothVersions) {
     bool is13 = version == TlsVersion::kTls13;
     EXPECT_EQ(pair.server->version(), is13 ? "TLSv1.3" : "TLSv1.2");
     EXPECT_EQ(pair.client->version(), is13 ? "TLSv1.3" : "TLSv1.2");
-    EXPECT_EQ(pair.server->cipher(),
-              is13 ? "TLS_AES_128_GCM_SHA256" : "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256");
+    EXPECT_EQ(pair.server->cipher(), is13 ? "TLS_AES_128_GCM_SHA256" : "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256");
     EXPECT_EQ(pair.client->group(), "X25519");
     EXPECT_EQ(pair.server->sni(), "a.example");
     EXPECT_EQ(pair.server->alpn(), "");
@@ -121,8 +119,7 @@ TEST(TlsSession, AgreesOnTheConfiguredGroup) {
 }
 
 TEST(TlsSession, SendsIntermediates) {
-  TestCertificate intermediate =
-      make_test_certificate({.common_name = "intermediate", .is_ca = true}, &ca());
+  TestCertificate intermediate = make_test_certificate({.common_name = "intermediate", .is_ca = true}, &ca());
   TestCertificate below = make_test_certificate({.sans = "DNS:a.example"}, &intermediate);
   TlsServerConfig config;
   config.certificate_pem = below.certificate_pem() + intermediate.certificate_pem();
@@ -147,13 +144,11 @@ TEST(TlsSession, VersionsWithoutOverlapFail) {
   TlsPair pair(selector, client_context(client));
   EXPECT_FALSE(pair.handshake());
   EXPECT_EQ(pair.server->error_text(), "TLS handshake: unsupported protocol");
-  EXPECT_EQ(pair.client->error_text(),
-            "TLS handshake: the peer refused with the alert \"protocol version\"");
+  EXPECT_EQ(pair.client->error_text(), "TLS handshake: the peer refused with the alert \"protocol version\"");
 }
 
 TEST(TlsSession, Alpn) {
-  auto negotiate = [](std::vector<std::string> server, std::vector<std::string> client,
-                      std::string* error = nullptr) {
+  auto negotiate = [](std::vector<std::string> server, std::vector<std::string> client, std::string* error = nullptr) {
     TlsServerConfig server_side = server_config();
     server_side.alpn = std::move(server);
     MapSelector selector(server_context(server_side));
@@ -213,10 +208,8 @@ TEST(TlsSession, UnknownServerNameIsRefused) {
     client.max_version = version;
     TlsPair pair(selector, client_context(client));
     EXPECT_FALSE(pair.handshake());
-    EXPECT_EQ(pair.client->error_text(),
-              "TLS handshake: the peer refused with the alert \"unrecognized name\"");
-    EXPECT_EQ(pair.server->error_text(),
-              "TLS handshake: no certificate for the name the client asked for");
+    EXPECT_EQ(pair.client->error_text(), "TLS handshake: the peer refused with the alert \"unrecognized name\"");
+    EXPECT_EQ(pair.server->error_text(), "TLS handshake: no certificate for the name the client asked for");
     EXPECT_EQ(pair.server->context(), nullptr);
   }
 }
@@ -246,13 +239,11 @@ TEST(TlsSession, WrongServerIsRefused) {
             "it is for a.example, "
             "*.b.example)");
   client.verify_name = "10.0.0.2";
-  EXPECT_NE(refused(client).find("certificate verify failed: IP address mismatch"),
-            std::string::npos)
+  EXPECT_NE(refused(client).find("certificate verify failed: IP address mismatch"), std::string::npos)
       << refused(client);
   client = client_config();
   client.ca_pem = make_test_ca("another ca").certificate_pem();
-  EXPECT_EQ(refused(client),
-            "TLS handshake: certificate verify failed: unable to get local issuer certificate");
+  EXPECT_EQ(refused(client), "TLS handshake: certificate verify failed: unable to get local issuer certificate");
 
   client.verify = false;
   TlsPair careless(selector, client_context(client));
@@ -268,8 +259,8 @@ TEST(TlsSession, WrongServerIsRefused) {
 }
 
 TEST(TlsSession, ExpiredServerIsRefused) {
-  TestCertificate old = make_test_certificate(
-      {.sans = "DNS:a.example", .valid_from = -7200, .valid_for = -3600}, &ca());
+  TestCertificate old =
+      make_test_certificate({.sans = "DNS:a.example", .valid_from = -7200, .valid_for = -3600}, &ca());
   TlsServerConfig config;
   config.certificate_pem = old.certificate_pem();
   config.private_key_pem = old.key_pem();
@@ -277,10 +268,8 @@ TEST(TlsSession, ExpiredServerIsRefused) {
   MapSelector selector(server_context(config));
   TlsPair pair(selector, client_context(client_config()));
   EXPECT_FALSE(pair.handshake());
-  EXPECT_EQ(pair.client->error_text(),
-            "TLS handshake: certificate verify failed: certificate has expired");
-  EXPECT_NE(pair.server->error_text().find("certificate expired"), std::string::npos)
-      << pair.server->error_text();
+  EXPECT_EQ(pair.client->error_text(), "TLS handshake: certificate verify failed: certificate has expired");
+  EXPECT_NE(pair.server->error_text().find("certificate expired"), std::string::npos) << pair.server->error_text();
 }
 
 TEST(TlsSession, ClientCertificates) {
@@ -335,8 +324,7 @@ TEST(TlsSession, ClientCertificates) {
 
 class Resumption : public testing::TestWithParam<TlsVersion> {
  protected:
-  Resumption()
-      : keys(std::make_shared<TlsTicketKeys>(1)), cache(std::make_shared<TlsSessionCache>()) {
+  Resumption() : keys(std::make_shared<TlsTicketKeys>(1)), cache(std::make_shared<TlsSessionCache>()) {
     config = server_config();
     config.ticket_keys = keys;
     TlsClientConfig client_side = client_config();
@@ -360,8 +348,7 @@ class Resumption : public testing::TestWithParam<TlsVersion> {
   std::shared_ptr<const TlsContext> client;
 };
 
-INSTANTIATE_TEST_SUITE_P(Versions, Resumption,
-                         testing::Values(TlsVersion::kTls12, TlsVersion::kTls13));
+INSTANTIATE_TEST_SUITE_P(Versions, Resumption, testing::Values(TlsVersion::kTls12, TlsVersion::kTls13));
 
 TEST_P(Resumption, OnAnotherContextOfTheSameConfiguration) {
   EXPECT_FALSE(connect(server_context(config)));
@@ -404,8 +391,7 @@ TEST_P(Resumption, NotWithoutKeys) {
 }
 
 TEST_P(Resumption, CacheIsBounded) {
-  for (int i = 0; i < 10; ++i)
-    connect(server_context(config), "h" + std::to_string(i) + ".b.example");
+  for (int i = 0; i < 10; ++i) connect(server_context(config), "h" + std::to_string(i) + ".b.example");
   EXPECT_LE(cache->size(), 4u);
 }
 
@@ -470,8 +456,7 @@ std::string random_bytes(size_t n) {
 
 struct Established {
   explicit Established(int socket_buffer = 0, TlsVersion version = TlsVersion::kTls13)
-      : selector(server_context(server_config())),
-        pair(selector, client(version), {}, socket_buffer) {
+      : selector(server_context(server_config())), pair(selector, client(version), {}, socket_buffer) {
     EXPECT_TRUE(pair.handshake());
   }
   static std::shared_ptr<const TlsContext> client(TlsVersion version) {
@@ -529,8 +514,7 @@ TEST(TlsSession, SmallPiecesLeaveInOneSend) {
   EXPECT_FALSE(t.pair.server->has_pending_output());
   // One record: header (5), content type (1) and tag (16) come once.
   char wire[20'000];
-  EXPECT_EQ(recv(t.pair.client_fd(), wire, sizeof(wire), MSG_PEEK),
-            static_cast<ssize_t>(written.bytes + 22));
+  EXPECT_EQ(recv(t.pair.client_fd(), wire, sizeof(wire), MSG_PEEK), static_cast<ssize_t>(written.bytes + 22));
   EXPECT_EQ(TlsPair::drain(*t.pair.client), head + body);
 }
 
@@ -635,14 +619,13 @@ TEST(TlsSession, PeerThatLeavesDuringTheHandshake) {
 
 TEST(TlsSession, GarbageInsteadOfAHandshake) {
   MapSelector selector(server_context(server_config()));
-  for (std::string garbage : {std::string("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), random_bytes(5000),
-                              std::string(20'000, '\0'), std::string("\x16\x03\x01\xff\xff", 5),
-                              std::string("\x16\x03\x01\x00\x04\x01\xff\xff\xff", 9)}) {
+  for (std::string garbage :
+       {std::string("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), random_bytes(5000), std::string(20'000, '\0'),
+        std::string("\x16\x03\x01\xff\xff", 5), std::string("\x16\x03\x01\x00\x04\x01\xff\xff\xff", 9)}) {
     TlsPair pair(selector, client_context(client_config()));
     send(pair.client_fd(), garbage.data(), garbage.size(), 0);
     EXPECT_EQ(pair.server->handshake().status, IoStatus::kError);
-    EXPECT_TRUE(pair.server->error_text().starts_with("TLS handshake: "))
-        << pair.server->error_text();
+    EXPECT_TRUE(pair.server->error_text().starts_with("TLS handshake: ")) << pair.server->error_text();
     EXPECT_EQ(pair.server->handshake().status, IoStatus::kError);
     char byte;
     EXPECT_EQ(pair.server->read(&byte, 1).status, IoStatus::kError);
@@ -668,8 +651,7 @@ TEST(TlsSession, GarbageAfterTheHandshake) {
   EXPECT_TRUE(t.pair.server->error_text().starts_with("TLS read: ")) << t.pair.server->error_text();
   // The peer is told.
   EXPECT_EQ(t.pair.client->read(buffer, sizeof(buffer)).status, IoStatus::kError);
-  EXPECT_NE(t.pair.client->error_text().find("alert"), std::string::npos)
-      << t.pair.client->error_text();
+  EXPECT_NE(t.pair.client->error_text().find("alert"), std::string::npos) << t.pair.client->error_text();
 }
 
 // A peer that uses AWS-LC directly, to do what TlsSession never does.
@@ -720,8 +702,7 @@ TEST(TlsSession, KeyUpdatesAreAnsweredAndTheirFloodIsBounded) {
   }
   EXPECT_GT(updates, 100);
   EXPECT_EQ(status, IoStatus::kError);
-  EXPECT_EQ(client.server->error_text(),
-            "TLS read: the peer floods the connection with records that carry no data");
+  EXPECT_EQ(client.server->error_text(), "TLS read: the peer floods the connection with records that carry no data");
 }
 
 TEST(TlsSession, EveryCutOfAHandshakeIsHandled) {

@@ -23,9 +23,8 @@ struct TestCertificate {
     return write([&](BIO* bio) { PEM_write_bio_X509(bio, certificate.get()); });
   }
   std::string key_pem() const {
-    return write([&](BIO* bio) {
-      PEM_write_bio_PKCS8PrivateKey(bio, key.get(), nullptr, nullptr, 0, nullptr, nullptr);
-    });
+    return write(
+        [&](BIO* bio) { PEM_write_bio_PKCS8PrivateKey(bio, key.get(), nullptr, nullptr, 0, nullptr, nullptr); });
   }
 
  private:
@@ -84,8 +83,7 @@ inline TestCertificate make_test_certificate(const TestCertificateOptions& optio
   X509V3_CTX context;
   X509V3_set_ctx(&context, issuer ? issuer->certificate.get() : x, x, nullptr, nullptr, 0);
   auto extend = [&](int nid, const std::string& value) {
-    bssl::UniquePtr<X509_EXTENSION> extension(
-        X509V3_EXT_conf_nid(nullptr, &context, nid, value.c_str()));
+    bssl::UniquePtr<X509_EXTENSION> extension(X509V3_EXT_conf_nid(nullptr, &context, nid, value.c_str()));
     X509_add_ext(x, extension.get(), -1);
   };
   extend(NID_basic_constraints, options.is_ca ? "critical,CA:TRUE" : "critical,CA:FALSE");

@@ -38,8 +38,7 @@ class TlsPair {
           const TlsConnectOptions& options = {}, int socket_buffer = 0) {
     EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds_), 0);
     for (int fd : fds_) {
-      if (socket_buffer)
-        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &socket_buffer, sizeof(socket_buffer));
+      if (socket_buffer) setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &socket_buffer, sizeof(socket_buffer));
     }
     server = TlsSession::accept(fds_[0], selector);
     client = TlsSession::connect(fds_[1], std::move(client_context), options);

@@ -37,8 +37,8 @@ struct TlsTicketKeys::Key {
       return nullptr;
     }
     std::memcpy(key->name, material, kNameSize);
-    bool ready = EVP_AEAD_CTX_init(key->aead.get(), EVP_aead_aes_256_gcm(), material + kNameSize,
-                                   kKeySize, kTagSize, nullptr);
+    bool ready =
+        EVP_AEAD_CTX_init(key->aead.get(), EVP_aead_aes_256_gcm(), material + kNameSize, kKeySize, kTagSize, nullptr);
     OPENSSL_cleanse(material, sizeof(material));
     return ready ? key : nullptr;
   }
@@ -70,8 +70,7 @@ Status TlsTicketKeys::set(std::span<const std::span<const uint8_t>> secrets) {
   if (secrets.empty()) return Error{"session ticket keys: at least one is needed"};
   KeySet keys;
   for (std::span<const uint8_t> secret : secrets) {
-    if (secret.size() < kSecretSize)
-      return Error{"session ticket keys: each needs at least 32 bytes"};
+    if (secret.size() < kSecretSize) return Error{"session ticket keys: each needs at least 32 bytes"};
     std::shared_ptr<const Key> key = Key::derive(secret);
     if (!key) return Error{"session ticket keys: the key cannot be derived"};
     keys.push_back(std::move(key));
@@ -111,8 +110,8 @@ size_t TlsTicketKeys::seal(std::span<const uint8_t> plain, std::span<uint8_t> ou
   // The plain text may lie at the start of `out`: the body is sealed first, to where it belongs.
   std::memmove(out.data() + kNameSize + kNonceSize, plain.data(), plain.size());
   uint8_t* body = out.data() + kNameSize + kNonceSize;
-  if (!EVP_AEAD_CTX_seal(key.aead.get(), body, &sealed, out.size() - kNameSize - kNonceSize, nonce,
-                         kNonceSize, body, plain.size(), key.name, kNameSize)) {
+  if (!EVP_AEAD_CTX_seal(key.aead.get(), body, &sealed, out.size() - kNameSize - kNonceSize, nonce, kNonceSize, body,
+                         plain.size(), key.name, kNameSize)) {
     ERR_clear_error();
     return 0;
   }
@@ -122,15 +121,14 @@ size_t TlsTicketKeys::seal(std::span<const uint8_t> plain, std::span<uint8_t> ou
 }
 
 std::optional<size_t> TlsTicketKeys::open(std::span<const uint8_t> ticket, std::span<uint8_t> out) {
-  if (ticket.size() < kOverhead || out.size() < ticket.size() - kNameSize - kNonceSize)
-    return std::nullopt;
+  if (ticket.size() < kOverhead || out.size() < ticket.size() - kNameSize - kNonceSize) return std::nullopt;
   for (const auto& key : current()) {
     if (std::memcmp(key->name, ticket.data(), kNameSize) != 0) continue;
     std::span<const uint8_t> nonce = ticket.subspan(kNameSize, kNonceSize);
     std::span<const uint8_t> body = ticket.subspan(kNameSize + kNonceSize);
     size_t opened = 0;
-    if (EVP_AEAD_CTX_open(key->aead.get(), out.data(), &opened, out.size(), nonce.data(),
-                          nonce.size(), body.data(), body.size(), key->name, kNameSize)) {
+    if (EVP_AEAD_CTX_open(key->aead.get(), out.data(), &opened, out.size(), nonce.data(), nonce.size(), body.data(),
+                          body.size(), key->name, kNameSize)) {
       return opened;
     }
     ERR_clear_error();

@@ -1,5 +1,6 @@
 #pragma once
-// ConfigNode: a plugin's configuration as a plain tree (what YAML or JSON says), independent of the parser it came from.
+// ConfigNode: a plugin's configuration as a plain tree (what YAML or JSON says), independent of the parser it came
+// from.
 
 #include <string>
 #include <string_view>

@@ -25,9 +25,7 @@ std::string read_file(const std::filesystem::path& path) {
   return text.str();
 }
 
-void write_file(const std::filesystem::path& path, const std::string& text) {
-  std::ofstream(path) << text;
-}
+void write_file(const std::filesystem::path& path, const std::string& text) { std::ofstream(path) << text; }
 
 std::string directory_of(std::string_view plugin) {
   std::string out(plugin);
@@ -71,8 +69,8 @@ TEST(Docs, ReferenceListsAllPlugins) {
   }
   for (const Plugin& plugin : all()) {
     expected += "\n## " + std::string(plugin.name) + "\n\n" + std::string(plugin.summary) +
-                " [Details and an example](../../src/plugins/" + directory_of(plugin.name) +
-                "/README.md)\n\n" + plugin.schema().markdown();
+                " [Details and an example](../../src/plugins/" + directory_of(plugin.name) + "/README.md)\n\n" +
+                plugin.schema().markdown();
   }
   const auto path = plugins_dir() / "../../docs/plugins/README.md";
   if (writing()) {

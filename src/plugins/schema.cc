@@ -100,10 +100,8 @@ void SchemaBase::collect(const std::string& prefix, std::vector<FieldInfo>& out)
   for (const Field& field : fields_) {
     const std::string path = prefix + std::string(field.name);
     std::string description(field.description);
-    if (!field.alias.empty())
-      description += " Also accepted as `" + std::string(field.alias) + "`.";
-    out.push_back(
-        {path, field.type, field.required ? "required" : field.fallback, std::move(description)});
+    if (!field.alias.empty()) description += " Also accepted as `" + std::string(field.alias) + "`.";
+    out.push_back({path, field.type, field.required ? "required" : field.fallback, std::move(description)});
     if (field.nested) field.nested->collect(path + (field.nested_list ? "[]." : "."), out);
   }
 }
@@ -117,8 +115,8 @@ std::string SchemaBase::markdown() const {
     } else if (fallback != "required") {
       fallback = "`" + fallback + "`";
     }
-    out += "| `" + field.path + "` | " + escaped_cell(field.type) + " | " + escaped_cell(fallback) +
-           " | " + escaped_cell(field.description) + " |\n";
+    out += "| `" + field.path + "` | " + escaped_cell(field.type) + " | " + escaped_cell(fallback) + " | " +
+           escaped_cell(field.description) + " |\n";
   }
   return out;
 }
@@ -154,8 +152,8 @@ std::optional<Problem> SchemaBase::read(const ConfigNode& node, void* out) const
     if (!field) return Problem{name, unknown_field(name)};
     if (value.is_null()) continue;
     if (std::find(given.begin(), given.end(), field) != given.end()) {
-      return Problem{name, "given twice: " + std::string(field->alias) + " is another name of " +
-                               std::string(field->name)};
+      return Problem{name,
+                     "given twice: " + std::string(field->alias) + " is another name of " + std::string(field->name)};
     }
     given.push_back(field);
     if (auto problem = field->read(value, out)) return below(name, std::move(*problem));
@@ -177,8 +175,8 @@ std::optional<Problem> SchemaBase::read_bool(const ConfigNode& node, bool* out) 
   return Problem{{}, in_quotes(node.text()) + " is not true or false"};
 }
 
-std::optional<Problem> SchemaBase::read_integer(const ConfigNode& node, int64_t min, int64_t max,
-                                                const Words& words, int64_t* out) {
+std::optional<Problem> SchemaBase::read_integer(const ConfigNode& node, int64_t min, int64_t max, const Words& words,
+                                                int64_t* out) {
   if (!node.is_scalar()) return wrong_kind("an integer", node);
   const std::string& text = node.text();
   for (const auto& [word, value] : words) {
@@ -191,9 +189,7 @@ std::optional<Problem> SchemaBase::read_integer(const ConfigNode& node, int64_t 
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   const bool all = end == text.data() + text.size() && !text.empty();
   if (!all || node.quoted() || error == std::errc::invalid_argument) {
-    return Problem{
-        {},
-        in_quotes(text) + " is not an integer" + (all && node.quoted() ? ": it is in quotes" : "")};
+    return Problem{{}, in_quotes(text) + " is not an integer" + (all && node.quoted() ? ": it is in quotes" : "")};
   }
   if (error != std::errc() || value < min || value > max) {
     return Problem{{}, text + " is not in " + std::to_string(min) + ".." + std::to_string(max)};
@@ -202,8 +198,7 @@ std::optional<Problem> SchemaBase::read_integer(const ConfigNode& node, int64_t 
   return std::nullopt;
 }
 
-std::optional<Problem> SchemaBase::read_number(const ConfigNode& node, double min, double max,
-                                               double* out) {
+std::optional<Problem> SchemaBase::read_number(const ConfigNode& node, double min, double max, double* out) {
   if (!node.is_scalar()) return wrong_kind("a number", node);
   const std::string& text = node.text();
   double value = 0;
@@ -219,8 +214,7 @@ std::optional<Problem> SchemaBase::read_number(const ConfigNode& node, double mi
   return std::nullopt;
 }
 
-std::optional<Problem> SchemaBase::read_text(const ConfigNode& node, TextCheck check,
-                                             std::string* out) {
+std::optional<Problem> SchemaBase::read_text(const ConfigNode& node, TextCheck check, std::string* out) {
   if (!node.is_scalar()) return wrong_kind("text", node);
   std::string value = node.text();
   if (check) {
@@ -231,8 +225,7 @@ std::optional<Problem> SchemaBase::read_text(const ConfigNode& node, TextCheck c
   return std::nullopt;
 }
 
-std::optional<Problem> SchemaBase::read_list(const ConfigNode& node, TextCheck check,
-                                             std::vector<std::string>* out) {
+std::optional<Problem> SchemaBase::read_list(const ConfigNode& node, TextCheck check, std::vector<std::string>* out) {
   std::vector<std::string> items;
   if (node.is_scalar()) {
     std::string_view rest = node.text();
@@ -245,9 +238,8 @@ std::optional<Problem> SchemaBase::read_list(const ConfigNode& node, TextCheck c
       items.push_back(std::move(item));
     }
   } else if (node.is_list()) {
-    auto problem = read_items(node, [&](const ConfigNode& item) {
-      return read_text(item, check, &items.emplace_back());
-    });
+    auto problem =
+        read_items(node, [&](const ConfigNode& item) { return read_text(item, check, &items.emplace_back()); });
     if (problem) return problem;
   } else {
     return wrong_kind("a list", node);
@@ -256,8 +248,7 @@ std::optional<Problem> SchemaBase::read_list(const ConfigNode& node, TextCheck c
   return std::nullopt;
 }
 
-std::optional<Problem> SchemaBase::read_choice(const ConfigNode& node, const Words& words,
-                                               int64_t* out) {
+std::optional<Problem> SchemaBase::read_choice(const ConfigNode& node, const Words& words, int64_t* out) {
   if (!node.is_scalar()) return wrong_kind(choice_type(words), node);
   for (const auto& [word, value] : words) {
     if (http::iequals(word, node.text())) {
@@ -269,8 +260,7 @@ std::optional<Problem> SchemaBase::read_choice(const ConfigNode& node, const Wor
 }
 
 std::optional<Problem> SchemaBase::read_items(
-    const ConfigNode& node,
-    const std::function<std::optional<Problem>(const ConfigNode&)>& read_item) {
+    const ConfigNode& node, const std::function<std::optional<Problem>(const ConfigNode&)>& read_item) {
   if (!node.is_list()) return wrong_kind("a list", node);
   for (size_t i = 0; i < node.items().size(); ++i) {
     if (auto problem = read_item(node.items()[i])) {
@@ -317,13 +307,11 @@ std::string SchemaBase::joined(const std::vector<std::string>& items) {
 
 std::string check_header_name(std::string& value) {
   value = lower(trim(value));
-  return http::is_token(value) ? std::string()
-                               : in_quotes(value) + " is not the name of a header field";
+  return http::is_token(value) ? std::string() : in_quotes(value) + " is not the name of a header field";
 }
 
 std::string check_header_value(std::string& value) {
-  if (!http::is_field_value(value))
-    return "holds a control character, which a header field must not";
+  if (!http::is_field_value(value)) return "holds a control character, which a header field must not";
   value = std::string(trim(value));
   return {};
 }

@@ -76,20 +76,15 @@ class SchemaBase {
   std::optional<Problem> read(const ConfigNode& node, void* out) const;
 
   static std::optional<Problem> read_bool(const ConfigNode& node, bool* out);
-  static std::optional<Problem> read_integer(const ConfigNode& node, int64_t min, int64_t max,
-                                             const Words& words, int64_t* out);
-  static std::optional<Problem> read_number(const ConfigNode& node, double min, double max,
-                                            double* out);
-  static std::optional<Problem> read_text(const ConfigNode& node, TextCheck check,
-                                          std::string* out);
-  static std::optional<Problem> read_list(const ConfigNode& node, TextCheck check,
-                                          std::vector<std::string>* out);
+  static std::optional<Problem> read_integer(const ConfigNode& node, int64_t min, int64_t max, const Words& words,
+                                             int64_t* out);
+  static std::optional<Problem> read_number(const ConfigNode& node, double min, double max, double* out);
+  static std::optional<Problem> read_text(const ConfigNode& node, TextCheck check, std::string* out);
+  static std::optional<Problem> read_list(const ConfigNode& node, TextCheck check, std::vector<std::string>* out);
   // The index of the chosen word.
-  static std::optional<Problem> read_choice(const ConfigNode& node, const Words& words,
-                                            int64_t* out);
-  static std::optional<Problem> read_items(
-      const ConfigNode& node,
-      const std::function<std::optional<Problem>(const ConfigNode&)>& read_item);
+  static std::optional<Problem> read_choice(const ConfigNode& node, const Words& words, int64_t* out);
+  static std::optional<Problem> read_items(const ConfigNode& node,
+                                           const std::function<std::optional<Problem>(const ConfigNode&)>& read_item);
 
   static std::string integer_type(int64_t min, int64_t max, const Words& words);
   static std::string choice_type(const Words& words);
@@ -110,13 +105,12 @@ template <typename Config>
 class Schema : public SchemaBase {
  public:
   Schema& boolean(std::string_view name, bool Config::* member, std::string_view description) {
-    return add({.name = name,
-                .type = "bool",
-                .fallback = Config().*member ? "true" : "false",
-                .description = description,
-                .read = [member](const ConfigNode& node, void* out) {
-                  return read_bool(node, &(config(out).*member));
-                }});
+    return add(
+        {.name = name,
+         .type = "bool",
+         .fallback = Config().*member ? "true" : "false",
+         .description = description,
+         .read = [member](const ConfigNode& node, void* out) { return read_bool(node, &(config(out).*member)); }});
   }
 
   // `words` are names for some of the values.
@@ -135,8 +129,7 @@ class Schema : public SchemaBase {
                 }});
   }
 
-  Schema& number(std::string_view name, double Config::* member, double min, double max,
-                 std::string_view description) {
+  Schema& number(std::string_view name, double Config::* member, double min, double max, std::string_view description) {
     return add({.name = name,
                 .type = "number " + number_text(min) + ".." + number_text(max),
                 .fallback = number_text(Config().*member),
@@ -148,33 +141,30 @@ class Schema : public SchemaBase {
 
   Schema& text(std::string_view name, std::string Config::* member, std::string_view description,
                TextCheck check = nullptr) {
-    return add({.name = name,
-                .type = "text",
-                .fallback = Config().*member,
-                .description = description,
-                .read = [=](const ConfigNode& node, void* out) {
-                  return read_text(node, check, &(config(out).*member));
-                }});
+    return add(
+        {.name = name,
+         .type = "text",
+         .fallback = Config().*member,
+         .description = description,
+         .read = [=](const ConfigNode& node, void* out) { return read_text(node, check, &(config(out).*member)); }});
   }
 
   // A list of texts; one text with commas is read as a list too. `check` is applied to each item.
-  Schema& list(std::string_view name, std::vector<std::string> Config::* member,
-               std::string_view description, TextCheck check = nullptr) {
-    return add({.name = name,
-                .type = "list of text",
-                .fallback = joined(Config().*member),
-                .description = description,
-                .read = [=](const ConfigNode& node, void* out) {
-                  return read_list(node, check, &(config(out).*member));
-                }});
+  Schema& list(std::string_view name, std::vector<std::string> Config::* member, std::string_view description,
+               TextCheck check = nullptr) {
+    return add(
+        {.name = name,
+         .type = "list of text",
+         .fallback = joined(Config().*member),
+         .description = description,
+         .read = [=](const ConfigNode& node, void* out) { return read_list(node, check, &(config(out).*member)); }});
   }
 
   // One of a few words, whatever their case. A value may have several words; the first is the
   // documented one.
   template <typename Enum>
   Schema& choice(std::string_view name, Enum Config::* member,
-                 std::initializer_list<std::pair<std::string_view, Enum>> choices,
-                 std::string_view description) {
+                 std::initializer_list<std::pair<std::string_view, Enum>> choices, std::string_view description) {
     Words words;
     for (const auto& [word, value] : choices) words.emplace_back(word, static_cast<int64_t>(value));
     return add({.name = name,
@@ -203,8 +193,8 @@ class Schema : public SchemaBase {
   }
 
   template <typename Nested>
-  Schema& objects(std::string_view name, std::vector<Nested> Config::* member,
-                  const Schema<Nested>& nested, std::string_view description) {
+  Schema& objects(std::string_view name, std::vector<Nested> Config::* member, const Schema<Nested>& nested,
+                  std::string_view description) {
     return add({.name = name,
                 .type = "list of objects",
                 .description = description,
@@ -212,9 +202,8 @@ class Schema : public SchemaBase {
                 .nested_list = true,
                 .read = [member, &nested](const ConfigNode& node, void* out) {
                   std::vector<Nested> items;
-                  auto problem = read_items(node, [&](const ConfigNode& item) {
-                    return nested.read_struct(item, &items.emplace_back());
-                  });
+                  auto problem = read_items(
+                      node, [&](const ConfigNode& item) { return nested.read_struct(item, &items.emplace_back()); });
                   if (!problem) config(out).*member = std::move(items);
                   return problem;
                 }});
@@ -236,9 +225,7 @@ class Schema : public SchemaBase {
     return out;
   }
 
-  std::optional<Problem> read_struct(const ConfigNode& node, Config* out) const {
-    return read(node, out);
-  }
+  std::optional<Problem> read_struct(const ConfigNode& node, Config* out) const { return read(node, out); }
 
  private:
   static Config& config(void* out) { return *static_cast<Config*>(out); }

@@ -28,11 +28,10 @@ struct Outer {
 };
 
 const Schema<Inner>& inner_schema() {
-  static const Schema<Inner> kSchema =
-      Schema<Inner>()
-          .text("name", &Inner::name, "Name.", check_header_name)
-          .required()
-          .integer("weight", &Inner::weight, 0, 9, "Weight.", {{"MOST", 9}});
+  static const Schema<Inner> kSchema = Schema<Inner>()
+                                           .text("name", &Inner::name, "Name.", check_header_name)
+                                           .required()
+                                           .integer("weight", &Inner::weight, 0, 9, "Weight.", {{"MOST", 9}});
   return kSchema;
 }
 
@@ -41,8 +40,7 @@ const Schema<Outer>& outer_schema() {
       Schema<Outer>()
           .integer("requests_per_unit", &Outer::requests, 1, 1'000'000, "Requests.")
           .alias("requestsPerUnit")
-          .choice("unit", &Outer::unit,
-                  {{"second", Unit::kSecond}, {"minute", Unit::kMinute}, {"m", Unit::kMinute}},
+          .choice("unit", &Outer::unit, {{"second", Unit::kSecond}, {"minute", Unit::kMinute}, {"m", Unit::kMinute}},
                   "Unit.")
           .number("share", &Outer::share, 0, 100, "A|B.")
           .boolean("on", &Outer::on, "On.")
@@ -97,16 +95,13 @@ TEST(Schema, ReadsATextWithCommasAsList) {
 
 TEST(Schema, ErrorsNameTheFieldAndWhatWouldBeRight) {
   EXPECT_EQ(error("{requests_per_unit: 0}"), "requests_per_unit: 0 is not in 1..1000000");
-  EXPECT_EQ(error("{requests_per_unit: 1000001}"),
-            "requests_per_unit: 1000001 is not in 1..1000000");
+  EXPECT_EQ(error("{requests_per_unit: 1000001}"), "requests_per_unit: 1000001 is not in 1..1000000");
   EXPECT_EQ(error("{requests_per_unit: 99999999999999999999}"),
             "requests_per_unit: 99999999999999999999 is not in 1..1000000");
   EXPECT_EQ(error("{requests_per_unit: 5s}"), "requests_per_unit: \"5s\" is not an integer");
   EXPECT_EQ(error("{requests_per_unit: 1.5}"), "requests_per_unit: \"1.5\" is not an integer");
-  EXPECT_EQ(error("{requests_per_unit: \"5\"}"),
-            "requests_per_unit: \"5\" is not an integer: it is in quotes");
-  EXPECT_EQ(error("{requests_per_unit: []}"),
-            "requests_per_unit: expected an integer, found a list");
+  EXPECT_EQ(error("{requests_per_unit: \"5\"}"), "requests_per_unit: \"5\" is not an integer: it is in quotes");
+  EXPECT_EQ(error("{requests_per_unit: []}"), "requests_per_unit: expected an integer, found a list");
   EXPECT_EQ(error("{unit: hour}"), "unit: \"hour\" is not one of second, minute");
   EXPECT_EQ(error("{unit: {}}"), "unit: expected one of second, minute, found a map");
   EXPECT_EQ(error("{share: 100.1}"), "share: 100.1 is not in 0..100");
@@ -117,11 +112,9 @@ TEST(Schema, ErrorsNameTheFieldAndWhatWouldBeRight) {
   EXPECT_EQ(error("{host: {}}"), "host: expected text, found a map");
   EXPECT_EQ(error("{words: {}}"), "words: expected a list, found a map");
   EXPECT_EQ(error("{words: [a, []]}"), "words[1]: expected text, found a list");
-  EXPECT_EQ(error("{inners: [{name: a}, {name: b, weight: 10}]}"),
-            "inners[1].weight: 10 is not in 0..9");
+  EXPECT_EQ(error("{inners: [{name: a}, {name: b, weight: 10}]}"), "inners[1].weight: 10 is not in 0..9");
   EXPECT_EQ(error("{inners: [{}]}"), "inners[0].name: is required");
-  EXPECT_EQ(error("{inner: {name: \"a b\"}}"),
-            "inner.name: \"a b\" is not the name of a header field");
+  EXPECT_EQ(error("{inner: {name: \"a b\"}}"), "inner.name: \"a b\" is not the name of a header field");
   EXPECT_EQ(error("{inners: {}}"), "inners: expected a list, found a map");
   EXPECT_EQ(error("{host: bad}"), "host: is bad");
   EXPECT_EQ(error("[]"), "expected a map of fields, found a list");
@@ -129,13 +122,10 @@ TEST(Schema, ErrorsNameTheFieldAndWhatWouldBeRight) {
 }
 
 TEST(Schema, UnknownFieldsNameTheCloseMatch) {
-  EXPECT_EQ(error("{request_per_unit: 5}"),
-            "request_per_unit: unknown field; did you mean requests_per_unit?");
-  EXPECT_EQ(error("{Requests-Per-Unit: 5}"),
-            "Requests-Per-Unit: unknown field; did you mean requests_per_unit?");
+  EXPECT_EQ(error("{request_per_unit: 5}"), "request_per_unit: unknown field; did you mean requests_per_unit?");
+  EXPECT_EQ(error("{Requests-Per-Unit: 5}"), "Requests-Per-Unit: unknown field; did you mean requests_per_unit?");
   EXPECT_EQ(error("{inners: [{nmae: a}]}"), "inners[0].nmae: unknown field; did you mean name?");
-  EXPECT_EQ(error("{inner: {zzzzzz: 1}}"),
-            "inner.zzzzzz: unknown field; the fields here are name, weight");
+  EXPECT_EQ(error("{inner: {zzzzzz: 1}}"), "inner.zzzzzz: unknown field; the fields here are name, weight");
   EXPECT_EQ(error("{unknown: null}").substr(0, 22), "unknown: unknown field");
 }
 
@@ -167,19 +157,14 @@ TEST(Schema, SharedChecks) {
   std::string text = " a\tb ";
   EXPECT_EQ(check_header_value(text), "");
   EXPECT_EQ(text, "a\tb");
-  for (std::string bad :
-       {std::string("a\nb"), std::string("a\rb"), std::string("a\0b", 3), std::string("a\x7f")}) {
+  for (std::string bad : {std::string("a\nb"), std::string("a\rb"), std::string("a\0b", 3), std::string("a\x7f")}) {
     EXPECT_NE(check_header_value(bad), "");
   }
-  for (std::string good : {"foo.bar", "foo:80", "[::1]:443", "a_b-c~"})
-    EXPECT_EQ(check_authority(good), "") << good;
-  for (std::string bad : {"a b", "a/b", "a?b", "a\r\nb", "ü"})
-    EXPECT_NE(check_authority(bad), "") << bad;
+  for (std::string good : {"foo.bar", "foo:80", "[::1]:443", "a_b-c~"}) EXPECT_EQ(check_authority(good), "") << good;
+  for (std::string bad : {"a b", "a/b", "a?b", "a\r\nb", "ü"}) EXPECT_NE(check_authority(bad), "") << bad;
 }
 
-TEST(Schema, LongTextsAreCutInMessages) {
-  EXPECT_LT(in_quotes(std::string(1000, 'x')).size(), 100u);
-}
+TEST(Schema, LongTextsAreCutInMessages) { EXPECT_LT(in_quotes(std::string(1000, 'x')).size(), 100u); }
 
 }  // namespace
 }  // namespace sluice::plugins

@@ -69,7 +69,8 @@ void append_time(const std::string& format, uint64_t us, std::string& out) {
     }
     size_t digits = 9;
     size_t at = i + 1;
-    if (format[at] >= '1' && format[at] <= '9' && at + 1 < format.size()) digits = static_cast<size_t>(format[at++] - '0');
+    if (format[at] >= '1' && format[at] <= '9' && at + 1 < format.size())
+      digits = static_cast<size_t>(format[at++] - '0');
     if (format[at] == 'f') {
       char fraction[16];
       std::snprintf(fraction, sizeof(fraction), "%06u000", static_cast<unsigned>(us % 1'000'000));
@@ -428,8 +429,7 @@ void AccessLog::run() {
     bool stop;
     {
       std::unique_lock lock(mutex_);
-      wake_.wait_for(lock, std::chrono::seconds(1),
-                     [this] { return stop_ || reopen_.load() || !pending_.empty(); });
+      wake_.wait_for(lock, std::chrono::seconds(1), [this] { return stop_ || reopen_.load() || !pending_.empty(); });
       batch.swap(pending_);
       stop = stop_;
       writing_ = !batch.empty();

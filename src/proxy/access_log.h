@@ -1,8 +1,8 @@
 #pragma once
 // The access log: one line per exchange, formatted on the worker and written by one background thread.
 //
-// A worker appends lines to its own buffer and hands the buffer over at the end of a turn; it never waits for the disk or
-// the pipe. What the sink can't take within kMaxBuffered bytes per worker is dropped and counted.
+// A worker appends lines to its own buffer and hands the buffer over at the end of a turn; it never waits for the disk
+// or the pipe. What the sink can't take within kMaxBuffered bytes per worker is dropped and counted.
 
 #include <atomic>
 #include <condition_variable>
@@ -15,9 +15,9 @@
 #include <vector>
 
 #include "base/result.h"
+#include "filter/response_flags.h"
 #include "http/headers.h"
 #include "net/address.h"
-#include "filter/response_flags.h"
 
 namespace sluice::proxy {
 
@@ -37,8 +37,8 @@ struct LogRecord {
   uint64_t bytes_received = 0;
   uint64_t bytes_sent = 0;
   uint64_t duration_ms = 0;
-  uint64_t start_time_us = 0;  // since the Unix epoch
-  const http::HeaderMap* request_headers = nullptr;   // may be null
+  uint64_t start_time_us = 0;                        // since the Unix epoch
+  const http::HeaderMap* request_headers = nullptr;  // may be null
   const http::HeaderMap* response_headers = nullptr;
   struct Field {
     std::string_view name, value;
@@ -60,10 +60,36 @@ class AccessLogFormat {
 
  private:
   enum class Kind : uint8_t {
-    kLiteral, kRequestHeader, kResponseHeader, kField, kStartTime, kMethod, kPath, kAuthority, kProtocol, kStatus,
-    kFlags, kBytesReceived, kBytesSent, kDuration, kRequestId, kUserAgent, kForwardedFor, kTraceId, kRouteName,
-    kUpstreamCluster, kUpstreamHost, kUpstreamLocal, kServiceTime, kUpstreamFailure, kDetails, kSni, kLocalAddress,
-    kRemoteAddress, kRemoteIp, kNothing,
+    kLiteral,
+    kRequestHeader,
+    kResponseHeader,
+    kField,
+    kStartTime,
+    kMethod,
+    kPath,
+    kAuthority,
+    kProtocol,
+    kStatus,
+    kFlags,
+    kBytesReceived,
+    kBytesSent,
+    kDuration,
+    kRequestId,
+    kUserAgent,
+    kForwardedFor,
+    kTraceId,
+    kRouteName,
+    kUpstreamCluster,
+    kUpstreamHost,
+    kUpstreamLocal,
+    kServiceTime,
+    kUpstreamFailure,
+    kDetails,
+    kSni,
+    kLocalAddress,
+    kRemoteAddress,
+    kRemoteIp,
+    kNothing,
   };
   struct Item {
     Kind kind = Kind::kLiteral;

@@ -2,9 +2,9 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cstdio>
@@ -49,14 +49,32 @@ LogRecord example() {
 }
 
 TEST(AccessLogFormat, StandardHasTheTwentySixFields) {
-  const std::set<std::string> expected = {
-      "ai_log",        "authority",        "bytes_received",   "bytes_sent",
-      "downstream_local_address", "downstream_remote_address", "duration", "istio_policy_status",
-      "method",        "path",             "protocol",         "request_id",
-      "requested_server_name", "response_code", "response_flags", "route_name",
-      "start_time",    "trace_id",         "upstream_cluster", "upstream_host",
-      "upstream_local_address", "upstream_service_time", "upstream_transport_failure_reason", "user_agent",
-      "x_forwarded_for", "response_code_details"};
+  const std::set<std::string> expected = {"ai_log",
+                                          "authority",
+                                          "bytes_received",
+                                          "bytes_sent",
+                                          "downstream_local_address",
+                                          "downstream_remote_address",
+                                          "duration",
+                                          "istio_policy_status",
+                                          "method",
+                                          "path",
+                                          "protocol",
+                                          "request_id",
+                                          "requested_server_name",
+                                          "response_code",
+                                          "response_flags",
+                                          "route_name",
+                                          "start_time",
+                                          "trace_id",
+                                          "upstream_cluster",
+                                          "upstream_host",
+                                          "upstream_local_address",
+                                          "upstream_service_time",
+                                          "upstream_transport_failure_reason",
+                                          "user_agent",
+                                          "x_forwarded_for",
+                                          "response_code_details"};
   const std::string line = write(AccessLogFormat::standard(), example());
   ASSERT_EQ(line.back(), '\n');
   const auto json = nlohmann::json::parse(line);
@@ -88,10 +106,28 @@ TEST(AccessLogFormat, RewrittenPathAndHostAreLoggedAsTheyCame) {
 
 TEST(AccessLogFormat, HostileValuesStayInTheirPlace) {
   const std::string hostile[] = {
-      "\"", "\\", "\\\"", "\n{\"fake\":1}", "\r\n", std::string("\0", 1), "\x1b[2J", "\x7f", "\t", "%REQ(X)%",
-      "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80",                    // valid UTF-8
-      "\xff", "\xc3", "\xc3(", "\xe2\x82", "\xf0\x9f\x98", "\x80", "\xc0\xaf", "\xed\xa0\x80", "\xf5\x80\x80\x80",
-      "a\xff" "b",
+      "\"",
+      "\\",
+      "\\\"",
+      "\n{\"fake\":1}",
+      "\r\n",
+      std::string("\0", 1),
+      "\x1b[2J",
+      "\x7f",
+      "\t",
+      "%REQ(X)%",
+      "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80",  // valid UTF-8
+      "\xff",
+      "\xc3",
+      "\xc3(",
+      "\xe2\x82",
+      "\xf0\x9f\x98",
+      "\x80",
+      "\xc0\xaf",
+      "\xed\xa0\x80",
+      "\xf5\x80\x80\x80",
+      "a\xff"
+      "b",
   };
   for (const std::string& value : hostile) {
     LogRecord r = example();
@@ -102,8 +138,9 @@ TEST(AccessLogFormat, HostileValuesStayInTheirPlace) {
     ASSERT_NO_THROW(json = nlohmann::json::parse(line)) << testing::PrintToString(value) << " " << line;
     EXPECT_EQ(json.size(), 26u);
     // What is text comes back as it was.
-    if (value.find_first_of("\x80\xff\xc0\xed\xf5") == std::string::npos && static_cast<unsigned char>(value.back()) < 0x80 &&
-        value.front() >= 0 && value.find('\xc3') == std::string::npos) {
+    if (value.find_first_of("\x80\xff\xc0\xed\xf5") == std::string::npos &&
+        static_cast<unsigned char>(value.back()) < 0x80 && value.front() >= 0 &&
+        value.find('\xc3') == std::string::npos) {
       EXPECT_EQ(json["user_agent"], value);
     }
     // The plain format keeps to one line, too.
@@ -165,10 +202,19 @@ TEST(AccessLogFormat, ErrorsNameTheOperator) {
   const struct {
     const char *format, *part;
   } cases[] = {
-      {"%NO_SUCH%", "NO_SUCH"}, {"%REQ(A", "closing %"},       {"%REQ(A%", "closing %"}, {"%", "closing %"},
-      {"%REQ()%", "no header"}, {"%REQ(?B)%", "no header"},    {"%REQ(A)x%", ":N"},      {"%REQ(A):x%", ":N"},
-      {"%REQ(A):%", ":N"},      {"%REQ(A):99999999999999999999999%", ":N"}, {"a %RESPONSE_CODE b", "closing %"},
-      {"%req(A)%", "req"},      {"%REQ(A):-1%", ":N"},
+      {"%NO_SUCH%", "NO_SUCH"},
+      {"%REQ(A", "closing %"},
+      {"%REQ(A%", "closing %"},
+      {"%", "closing %"},
+      {"%REQ()%", "no header"},
+      {"%REQ(?B)%", "no header"},
+      {"%REQ(A)x%", ":N"},
+      {"%REQ(A):x%", ":N"},
+      {"%REQ(A):%", ":N"},
+      {"%REQ(A):99999999999999999999999%", ":N"},
+      {"a %RESPONSE_CODE b", "closing %"},
+      {"%req(A)%", "req"},
+      {"%REQ(A):-1%", ":N"},
   };
   for (const auto& c : cases) {
     auto parsed = AccessLogFormat::parse(c.format);
@@ -307,7 +353,8 @@ TEST(AccessLog, SlowSinkDropsAndCounts) {
     const std::string text(999, 'x');
     LogRecord record;
     record.path = text;
-    // Nobody reads: 64 KiB in the pipe, 4 MiB that wait, and the producer's own buffer; the rest is dropped and counted.
+    // Nobody reads: 64 KiB in the pipe, 4 MiB that wait, and the producer's own buffer; the rest is dropped and
+    // counted.
     for (int i = 0; i < 12'000; ++i) {
       producer.append(record);
       ++lines;

@@ -10,7 +10,8 @@ const config::RetryPolicy kRetry;
 
 class CallOut final : public filter::CallReceiver::Call, private UpstreamRequest::Owner, public event::Destroyable {
  public:
-  CallOut(Worker& worker, const config::Snapshot& snapshot, const filter::HttpCall& call, filter::CallReceiver& receiver)
+  CallOut(Worker& worker, const config::Snapshot& snapshot, const filter::HttpCall& call,
+          filter::CallReceiver& receiver)
       : worker_(worker),
         receiver_(&receiver),
         max_response_bytes_(call.max_response_bytes),
@@ -27,7 +28,8 @@ class CallOut final : public filter::CallReceiver::Call, private UpstreamRequest
     head_.method_text = arena_.copy(call.method);
     head_.method = http::parse_method(head_.method_text);
     head_.scheme = cluster_->config().tls ? "https" : "http";
-    head_.authority = arena_.copy(call.authority.empty() ? std::string_view(cluster_->config().service) : call.authority);
+    head_.authority =
+        arena_.copy(call.authority.empty() ? std::string_view(cluster_->config().service) : call.authority);
     head_.path = arena_.copy(call.path);
     for (const auto& [name, value] : call.headers) head_.headers.add(arena_.copy(name), arena_.copy(value));
     if (!call.body.empty()) {

@@ -68,13 +68,20 @@ uint64_t grpc_timeout_ms(std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size() - 1, value);
   if (error != std::errc() || end != text.data() + text.size() - 1) return 0;
   switch (text.back()) {
-    case 'H': return value * 3'600'000;
-    case 'M': return value * 60'000;
-    case 'S': return value * 1000;
-    case 'm': return std::max<uint64_t>(value, 1);
-    case 'u': return std::max<uint64_t>(value / 1000, 1);
-    case 'n': return std::max<uint64_t>(value / 1'000'000, 1);
-    default: return 0;
+    case 'H':
+      return value * 3'600'000;
+    case 'M':
+      return value * 60'000;
+    case 'S':
+      return value * 1000;
+    case 'm':
+      return std::max<uint64_t>(value, 1);
+    case 'u':
+      return std::max<uint64_t>(value / 1000, 1);
+    case 'n':
+      return std::max<uint64_t>(value / 1'000'000, 1);
+    default:
+      return 0;
   }
 }
 
@@ -126,9 +133,8 @@ bool Exchange::start(bool end) {
   }
   if (!resolve_route()) return true;
   build_filters();
-  idle_timeout_ms_ = static_cast<uint64_t>((route_->idle_timeout.count() ? route_->idle_timeout
-                                                                         : globals.downstream_idle_timeout)
-                                               .count());
+  idle_timeout_ms_ = static_cast<uint64_t>(
+      (route_->idle_timeout.count() ? route_->idle_timeout : globals.downstream_idle_timeout).count());
   arm_timer();
   filters_.headers(*this, Direction::kRequest, end);
   return !over();
@@ -377,8 +383,8 @@ void Exchange::on_trailers_through(Direction direction, const http::HeaderMap& t
 void Exchange::update_request_flow() {
   if (!downstream_ || request_end_ || phase_ == Phase::kRequest) return;
   const bool upgrade_pending = !request_.upgrade.empty() && phase_ == Phase::kForwarding;
-  const bool pause = upgrade_pending || held_back_[0] ||
-                     (!local_reply_ && !upstream_done_ && upstream_.buffered() > kHighWatermark);
+  const bool pause =
+      upgrade_pending || held_back_[0] || (!local_reply_ && !upstream_done_ && upstream_.buffered() > kHighWatermark);
   if (pause == downstream_paused_) return;
   downstream_paused_ = pause;
   if (pause) {

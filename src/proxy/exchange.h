@@ -1,15 +1,15 @@
 #pragma once
 // Exchange: one request and its response, from the parsed head to the access log. See docs/internals/request.md.
 //
-// It belongs to a worker, uses the arena of its downstream stream, pins the snapshot it started on, and destroys itself at
-// the end of the turn in which it is over.
+// It belongs to a worker, uses the arena of its downstream stream, pins the snapshot it started on, and destroys itself
+// at the end of the turn in which it is over.
 
 #include "event/loop.h"
 #include "filter/filter.h"
+#include "filter/response_flags.h"
 #include "http/stream.h"
 #include "proxy/access_log.h"
 #include "proxy/filter_run.h"
-#include "filter/response_flags.h"
 #include "proxy/snapshot_ref.h"
 #include "proxy/upstream_request.h"
 
@@ -128,8 +128,8 @@ class Exchange final : public http::StreamHandler,
 
   uint64_t start_ns_;
   uint64_t start_wall_us_;
-  uint64_t upstream_ns_ = 0;        // when the response head came
-  uint64_t deadline_ms_ = 0;        // of the whole exchange; 0: none
+  uint64_t upstream_ns_ = 0;  // when the response head came
+  uint64_t deadline_ms_ = 0;  // of the whole exchange; 0: none
   uint64_t idle_timeout_ms_ = 0;
   uint64_t last_activity_ms_ = 0;
   size_t buffer_limit_;
@@ -150,10 +150,10 @@ class Exchange final : public http::StreamHandler,
   int status_ = 0;
   Phase phase_ = Phase::kRequest;
   bool reroute_ = false;
-  bool request_end_ = false;       // the client has sent everything
-  bool head_sent_ = false;         // of the response, downstream
-  bool response_end_ = false;      // everything was given to the downstream codec
-  bool upstream_done_ = false;     // the upstream's response is complete
+  bool request_end_ = false;    // the client has sent everything
+  bool head_sent_ = false;      // of the response, downstream
+  bool response_end_ = false;   // everything was given to the downstream codec
+  bool upstream_done_ = false;  // the upstream's response is complete
   bool local_reply_ = false;
   bool downstream_paused_ = false;
   bool upstream_paused_ = false;

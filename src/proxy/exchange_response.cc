@@ -20,15 +20,21 @@ constexpr size_t kHighWatermark = 65536;
 // grpc-status for an HTTP status (gRPC's http-grpc-status-mapping).
 std::string_view grpc_status_of(int status) {
   switch (status) {
-    case 400: return "13";
-    case 401: return "16";
-    case 403: return "7";
-    case 404: return "12";
+    case 400:
+      return "13";
+    case 401:
+      return "16";
+    case 403:
+      return "7";
+    case 404:
+      return "12";
     case 429:
     case 502:
     case 503:
-    case 504: return "14";
-    default: return "2";
+    case 504:
+      return "14";
+    default:
+      return "2";
   }
 }
 
@@ -279,8 +285,8 @@ void Exchange::answer_with(int status, std::string_view body, std::string_view c
   if (!over()) update_request_flow();
 }
 
-// Both sides have agreed: from here on bytes pass unseen. A tunnel lives long, so everything that is not needed any more
-// is given back: filters, heads, the arena.
+// Both sides have agreed: from here on bytes pass unseen. A tunnel lives long, so everything that is not needed any
+// more is given back: filters, heads, the arena.
 void Exchange::begin_tunnel() {
   phase_ = Phase::kTunnel;
   request_end_ = false;
@@ -361,10 +367,18 @@ std::unique_ptr<Exchange::TunnelRecord> Exchange::compact_texts() {
   auto result = std::make_unique<TunnelRecord>();
   result->record = make_record();
   LogRecord& record = result->record;
-  std::string_view* const texts[] = {&record.method, &record.path, &record.original_path, &record.authority,
-                                     &record.original_host, &record.request_id, &record.user_agent,
-                                     &record.x_forwarded_for, &record.trace_id, &record.upstream_host,
-                                     &record.upstream_local_address, &record.upstream_service_time,
+  std::string_view* const texts[] = {&record.method,
+                                     &record.path,
+                                     &record.original_path,
+                                     &record.authority,
+                                     &record.original_host,
+                                     &record.request_id,
+                                     &record.user_agent,
+                                     &record.x_forwarded_for,
+                                     &record.trace_id,
+                                     &record.upstream_host,
+                                     &record.upstream_local_address,
+                                     &record.upstream_service_time,
                                      &record.upstream_failure};
   size_t size = 0;
   for (const std::string_view* text : texts) size += text->size();

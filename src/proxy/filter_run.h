@@ -82,8 +82,8 @@ class FilterRun {
   Sink& sink_;
   Entry* entries_ = nullptr;
   uint32_t count_ = 0;
-  uint32_t seen_ = 0;           // filters that have seen the request headers
-  uint32_t response_from_ = 0;  // response events start below this entry
+  uint32_t seen_ = 0;            // filters that have seen the request headers
+  uint32_t response_from_ = 0;   // response events start below this entry
   uint32_t paused_[2] = {0, 0};  // filters paused per direction
   bool body_[2] = {false, false};
   bool end_[2] = {false, false};  // the headers' end flag

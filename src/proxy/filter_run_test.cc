@@ -58,7 +58,9 @@ struct Scripted final : filter::Filter {
   Status on_request_body(filter::Context&, SliceQueue& data, bool end) override { return act(end ? "B!" : "B", &data); }
   Status on_request_trailers(filter::Context&, http::HeaderMap&) override { return act("T"); }
   Status on_response_headers(filter::Context&, bool end) override { return act(end ? "h!" : "h"); }
-  Status on_response_body(filter::Context&, SliceQueue& data, bool end) override { return act(end ? "b!" : "b", &data); }
+  Status on_response_body(filter::Context&, SliceQueue& data, bool end) override {
+    return act(end ? "b!" : "b", &data);
+  }
   Status on_response_trailers(filter::Context&, http::HeaderMap&) override { return act("t"); }
   void on_complete(filter::Context&) override { (void)act("C"); }
 };
@@ -130,7 +132,8 @@ struct World final : FilterRun::Sink {
   }
   void on_trailers_through(Direction direction, const http::HeaderMap& map) override {
     log += direction == Direction::kRequest ? ">T" : "<t";
-    for (const http::HeaderField& field : map) log += "(" + std::string(field.name()) + "=" + std::string(field.value()) + ")";
+    for (const http::HeaderField& field : map)
+      log += "(" + std::string(field.name()) + "=" + std::string(field.value()) + ")";
     log += " ";
   }
   void on_held(Direction, size_t bytes, bool is_collecting) override {
@@ -235,7 +238,8 @@ TEST(FilterRun, CollectsTheBodyAndChangesIt) {
 }
 
 TEST(FilterRun, ResumesInsideItsOwnEventLater) {
-  // A filter that pauses in the first chunk and lets go with the last by returning kContinue stays paused until it resumes.
+  // A filter that pauses in the first chunk and lets go with the last by returning kContinue stays paused until it
+  // resumes.
   World w("A");
   w.run.headers(w.context, kIn, false);
   w.pause("AB");

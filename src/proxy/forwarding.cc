@@ -138,7 +138,8 @@ std::string_view normalize_path(std::string_view target, Arena& arena) {
   const size_t query_at = target.find('?');
   const std::string_view path = target.substr(0, query_at);
   bool suspicious = path.find('\\') != std::string_view::npos;
-  for (size_t slash = path.find('/'); !suspicious && slash != std::string_view::npos; slash = path.find('/', slash + 1)) {
+  for (size_t slash = path.find('/'); !suspicious && slash != std::string_view::npos;
+       slash = path.find('/', slash + 1)) {
     size_t length = 0;
     suspicious = slash + 1 < path.size() && is_path_dot(path, slash + 1, &length);
   }

@@ -13,7 +13,8 @@
 namespace sluice::proxy {
 
 // The client as X-Forwarded-For tells it through `trusted_hops` proxies in front of us; the peer itself with none.
-net::Address client_address(const http::RequestHead& head, const http::ConnectionInfo& connection, uint32_t trusted_hops);
+net::Address client_address(const http::RequestHead& head, const http::ConnectionInfo& connection,
+                            uint32_t trusted_hops);
 
 struct ForwardingFacts {
   const http::ConnectionInfo* connection = nullptr;

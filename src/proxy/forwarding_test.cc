@@ -141,7 +141,8 @@ TEST(RequestFields, ForwardedProto) {
 }
 
 TEST(RequestFields, PassThrough) {
-  Case c("9.9.9.9", {{"x-forwarded-host", "h"}, {"x-forwarded-port", "1"}, {"forwarded", "for=1"}, {"x-real-ip", "6.6.6.6"}});
+  Case c("9.9.9.9",
+         {{"x-forwarded-host", "h"}, {"x-forwarded-port", "1"}, {"forwarded", "for=1"}, {"x-real-ip", "6.6.6.6"}});
   c.run();
   EXPECT_EQ(c.get("x-forwarded-host"), "h");
   EXPECT_EQ(c.get("x-forwarded-port"), "1");
@@ -170,8 +171,11 @@ TEST(RequestFields, RequestId) {
 }
 
 TEST(RequestFields, EnvoyFields) {
-  Case external("9.9.9.9", {{"x-envoy-internal", "true"}, {"x-envoy-external-address", "1.1.1.1"},
-                            {"x-envoy-upstream-rq-timeout-ms", "1"}, {"x-envoy-retry-on", "5xx"}, {"x-envoyx", "stays"}});
+  Case external("9.9.9.9", {{"x-envoy-internal", "true"},
+                            {"x-envoy-external-address", "1.1.1.1"},
+                            {"x-envoy-upstream-rq-timeout-ms", "1"},
+                            {"x-envoy-retry-on", "5xx"},
+                            {"x-envoyx", "stays"}});
   external.run();
   EXPECT_EQ(external.get("x-envoy-external-address"), "9.9.9.9");
   EXPECT_FALSE(external.has("x-envoy-internal"));

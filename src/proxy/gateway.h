@@ -46,15 +46,15 @@ class Gateway {
   Gateway(event::Loop& control_loop, Options options, std::unique_ptr<AccessLog> access_log);
   ~Gateway();
 
-  // Binds the listeners, or takes over `inherited` listening sockets (listener by listener, worker by worker), and starts
-  // the workers. The error names the address. Publish a snapshot first.
+  // Binds the listeners, or takes over `inherited` listening sockets (listener by listener, worker by worker), and
+  // starts the workers. The error names the address. Publish a snapshot first.
   Status start(const std::vector<int>& inherited = {});
   // The listening sockets in the order that start() takes them.
   std::vector<int> listening_sockets() const;
 
   // Workers see it at their next exchange.
   void publish(std::shared_ptr<const config::Snapshot> snapshot);
-  std::shared_ptr<const config::Snapshot> current() const;  // any thread
+  std::shared_ptr<const config::Snapshot> current() const;                       // any thread
   uint64_t version() const { return version_.load(std::memory_order_acquire); }  // any thread
 
   // Asks all workers; `done` is called on the control thread.

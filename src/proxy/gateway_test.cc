@@ -1,5 +1,5 @@
-// A real gateway with two workers on loopback ports: snapshots published while clients send requests, statistics collected
-// meanwhile, and a drain at the end. Made for the thread sanitizer.
+// A real gateway with two workers on loopback ports: snapshots published while clients send requests, statistics
+// collected meanwhile, and a drain at the end. Made for the thread sanitizer.
 
 #include "proxy/gateway.h"
 
@@ -72,7 +72,8 @@ class Upstream {
     any.sin_family = AF_INET;
     any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t length = sizeof(any);
-    if (::bind(listener_, reinterpret_cast<sockaddr*>(&any), length) != 0 || ::listen(listener_, 100) != 0) std::abort();
+    if (::bind(listener_, reinterpret_cast<sockaddr*>(&any), length) != 0 || ::listen(listener_, 100) != 0)
+      std::abort();
     ::getsockname(listener_, reinterpret_cast<sockaddr*>(&any), &length);
     address = net::Address::from_sockaddr(reinterpret_cast<sockaddr*>(&any), length);
     accepting_ = std::thread([this] {
@@ -184,9 +185,9 @@ TEST(Gateway, PublishesWhileRequestsRun) {
         while (!stop.load() || i < 20) {
           if (fd < 0) fd = connect_to(options.listeners[0].address);
           const std::string answer = ask(fd, "GET /" + std::to_string(t) + " HTTP/1.1\r\nhost: a\r\n\r\n");
-          const bool ok = answer.substr(0, 15) == "HTTP/1.1 200 OK" &&
-                          (answer.find("\r\n\r\nfirst") != std::string::npos ||
-                           answer.find("\r\n\r\nsecond") != std::string::npos);
+          const bool ok =
+              answer.substr(0, 15) == "HTTP/1.1 200 OK" &&
+              (answer.find("\r\n\r\nfirst") != std::string::npos || answer.find("\r\n\r\nsecond") != std::string::npos);
           ++(ok ? good : bad);
           if (!ok && bad < 5) ADD_FAILURE() << answer;
           if (!ok || ++i % 7 == 0) {

@@ -21,8 +21,8 @@ std::string client_certificate_header(const net::TlsPeerCertificate& certificate
   std::string pem;
   for (const char c : certificate.pem) {
     static constexpr char kHex[] = "0123456789ABCDEF";
-    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_' ||
-                       c == '.' || c == '~';
+    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
+                       c == '_' || c == '.' || c == '~';
     if (plain) {
       pem += c;
     } else {
@@ -129,7 +129,9 @@ void PendingConnection::start() {
   if (state_ == State::kHandshake) begin_tls();
 }
 
-std::shared_ptr<const net::TlsContext> PendingConnection::select(std::string_view sni) { return worker_.select_tls(sni); }
+std::shared_ptr<const net::TlsContext> PendingConnection::select(std::string_view sni) {
+  return worker_.select_tls(sni);
+}
 
 void PendingConnection::begin_tls() {
   state_ = State::kHandshake;

@@ -1,6 +1,6 @@
 #pragma once
-// Listener: accepts connections of one listening socket and brings them to the point where HTTP begins: PROXY header and
-// TLS handshake, both within a time limit.
+// Listener: accepts connections of one listening socket and brings them to the point where HTTP begins: PROXY header
+// and TLS handshake, both within a time limit.
 
 #include "event/loop.h"
 #include "http/stream.h"

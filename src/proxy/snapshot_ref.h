@@ -1,6 +1,6 @@
 #pragma once
-// SnapshotRef: a worker's counted hold on a snapshot. Exchanges copy it for free (a plain integer); the last one gives the
-// snapshot back, and its memory is freed on the control thread.
+// SnapshotRef: a worker's counted hold on a snapshot. Exchanges copy it for free (a plain integer); the last one gives
+// the snapshot back, and its memory is freed on the control thread.
 
 #include <functional>
 #include <memory>

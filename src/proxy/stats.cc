@@ -161,7 +161,8 @@ std::string to_prometheus(const WorkerStats& total) {
   const std::pair<const char*, const ListenerStats*> listeners[] = {{"http", &total.http}, {"https", &total.https}};
   const auto listener = [&](const char* name, const char* type, const char* help, auto value) {
     writer.family(name, type, help);
-    for (const auto& [label, stats] : listeners) writer.sample(name, std::string("listener=\"") + label + "\"", value(*stats));
+    for (const auto& [label, stats] : listeners)
+      writer.sample(name, std::string("listener=\"") + label + "\"", value(*stats));
   };
   listener("sluice_listener_connections_total", "counter", "Accepted connections.",
            [](const ListenerStats& s) { return s.connections_total; });
@@ -181,7 +182,8 @@ std::string to_prometheus(const WorkerStats& total) {
            [](const ListenerStats& s) { return s.tls_failures; });
   writer.family("sluice_exchanges_active", "gauge", "Requests under way.");
   writer.sample("sluice_exchanges_active", "", total.active_exchanges);
-  writer.family("sluice_access_log_dropped_total", "counter", "Access-log lines dropped because the sink was too slow.");
+  writer.family("sluice_access_log_dropped_total", "counter",
+                "Access-log lines dropped because the sink was too slow.");
   writer.sample("sluice_access_log_dropped_total", "", total.access_log_dropped);
   writer.family("sluice_buffer_bytes", "gauge", "Bytes of I/O blocks.");
   writer.sample("sluice_buffer_bytes", "state=\"in_use\"", total.block_bytes_in_use);
@@ -198,7 +200,8 @@ std::string to_prometheus(const WorkerStats& total) {
           [](const ClusterStats& s) { return s.connect_failures; });
   cluster("sluice_cluster_resets_total", "Requests whose upstream stream broke.",
           [](const ClusterStats& s) { return s.resets; });
-  cluster("sluice_cluster_timeouts_total", "Requests that timed out.", [](const ClusterStats& s) { return s.timeouts; });
+  cluster("sluice_cluster_timeouts_total", "Requests that timed out.",
+          [](const ClusterStats& s) { return s.timeouts; });
   cluster("sluice_cluster_overflows_total", "Requests refused by circuit breaking.",
           [](const ClusterStats& s) { return s.overflows; });
   cluster("sluice_cluster_no_healthy_endpoint_total", "Requests without a healthy endpoint.",

@@ -13,8 +13,8 @@
 namespace sluice::proxy {
 
 // Upper bounds of the latency buckets in milliseconds; one more bucket counts everything above.
-inline constexpr std::array<double, 18> kLatencyBucketsMs = {0.5,  1,    2.5,  5,     10,    25,    50,     100,    250,
-                                                             500,  1000, 2500, 5000,  10000, 30000, 60000, 300000, 1800000};
+inline constexpr std::array<double, 18> kLatencyBucketsMs = {
+    0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 1800000};
 
 struct Histogram {
   std::array<uint64_t, kLatencyBucketsMs.size() + 1> counts{};
@@ -52,7 +52,7 @@ struct ListenerStats {
   uint64_t connections_refused = 0;  // over a limit
   uint64_t requests_http1 = 0;
   uint64_t requests_http2 = 0;
-  uint64_t refused_requests = 0;     // malformed, too large, too slow
+  uint64_t refused_requests = 0;  // malformed, too large, too slow
   uint64_t tls_handshakes = 0;
   uint64_t tls_failures = 0;
 
@@ -66,8 +66,8 @@ struct WorkerStats {
   uint64_t access_log_dropped = 0;
   uint64_t block_bytes_in_use = 0;
   uint64_t block_bytes_free = 0;
-  StringMap<ResponseStats> routes;    // by route name
-  StringMap<ClusterStats> clusters;   // by cluster name
+  StringMap<ResponseStats> routes;   // by route name
+  StringMap<ClusterStats> clusters;  // by cluster name
 
   // Bounded: names beyond this share the entry "other".
   static constexpr size_t kMaxNames = 50'000;

@@ -16,8 +16,15 @@ TEST(Histogram, BucketsHoldTheirUpperBound) {
   const struct {
     uint64_t us;
     size_t bucket;
-  } cases[] = {{0, 0},      {500, 0},     {501, 1},          {1000, 1},
-               {1001, 2},   {10'000, 4},  {1'800'000'000, 17}, {1'800'000'001, 18}, {UINT64_MAX / 4, 18}};
+  } cases[] = {{0, 0},
+               {500, 0},
+               {501, 1},
+               {1000, 1},
+               {1001, 2},
+               {10'000, 4},
+               {1'800'000'000, 17},
+               {1'800'000'001, 18},
+               {UINT64_MAX / 4, 18}};
   for (const auto& c : cases) {
     Histogram h;
     h.record(c.us);

@@ -87,9 +87,9 @@ void UpstreamRequest::use_stream(http::ClientStream& stream) {
   stream_ = &stream;
   char count[12];
   const auto end = std::to_chars(count, count + sizeof(count), attempts_).ptr;
-  head_->headers.set(http::HeaderId::kXEnvoyAttemptCount,
-                     attempts_ == 1 ? std::string_view("1")
-                                    : owner_.upstream_arena().copy({count, static_cast<size_t>(end - count)}));
+  head_->headers.set(
+      http::HeaderId::kXEnvoyAttemptCount,
+      attempts_ == 1 ? std::string_view("1") : owner_.upstream_arena().copy({count, static_cast<size_t>(end - count)}));
   const bool head_only = request_end_ && kept_.empty() && !trailers_;
   stream.send_head(*head_, head_only);
   if (paused_) stream.pause();
@@ -212,8 +212,8 @@ void UpstreamRequest::fail_connect(StreamError error, std::string_view detail) {
   const std::string_view transport = arena.copy(detail);
   end_try({0, true});
   if (retry(RetryPolicy::kOnConnectFailure | RetryPolicy::kOn5xx | RetryPolicy::kOnReset, true, 0)) return;
-  const std::string_view reason = arena.concat(
-      "upstream connect error or disconnect/reset before headers. reset reason: ", reset_reason(error));
+  const std::string_view reason =
+      arena.concat("upstream connect error or disconnect/reset before headers. reset reason: ", reset_reason(error));
   fail({503, ResponseFlag::kUpstreamConnectFailure, false, reason,
         error == StreamError::kTimeout ? std::string_view("upstream_reset_before_response_started{connection_timeout}")
                                        : std::string_view("upstream_reset_before_response_started{connection_failure}"),
@@ -229,7 +229,8 @@ bool UpstreamRequest::retry(uint32_t reasons, bool certainly_unprocessed, int st
     reasons |= RetryPolicy::kOnStatus;
   }
   if (!(on & reasons)) return false;
-  if (!certainly_unprocessed && !http::is_idempotent(head_->method) && !(on & RetryPolicy::kNonIdempotent)) return false;
+  if (!certainly_unprocessed && !http::is_idempotent(head_->method) && !(on & RetryPolicy::kNonIdempotent))
+    return false;
   if (retries_ >= policy.max_retries) return false;
   upstream::ClusterState& cluster = *target_.cluster;
   if (!retry_counted_) {
@@ -286,11 +287,11 @@ void UpstreamRequest::on_reset(StreamError error, std::string_view detail) {
   const bool protocol = error == StreamError::kProtocol;
   UpstreamFailure failure;
   failure.status = protocol ? 502 : 503;
-  failure.flag = protocol                               ? ResponseFlag::kUpstreamProtocol
+  failure.flag = protocol                                                         ? ResponseFlag::kUpstreamProtocol
                  : error == StreamError::kReset || error == StreamError::kRefused ? ResponseFlag::kUpstreamReset
-                                                        : ResponseFlag::kUpstreamClosed;
-  failure.body = arena.concat("upstream connect error or disconnect/reset before headers. reset reason: ",
-                              reset_reason(error));
+                                                                                  : ResponseFlag::kUpstreamClosed;
+  failure.body =
+      arena.concat("upstream connect error or disconnect/reset before headers. reset reason: ", reset_reason(error));
   failure.details = protocol ? "upstream_reset_before_response_started{protocol_error}"
                              : "upstream_reset_before_response_started{connection_termination}";
   failure.transport = transport;

@@ -1,7 +1,7 @@
 #pragma once
-// UpstreamRequest: the upstream half of an exchange: one or more tries of one request against the endpoints of a cluster,
-// with retries, per-try timeout and replay of the body. Nothing of a failed try reaches the owner, only the response that
-// counts or the final failure.
+// UpstreamRequest: the upstream half of an exchange: one or more tries of one request against the endpoints of a
+// cluster, with retries, per-try timeout and replay of the body. Nothing of a failed try reaches the owner, only the
+// response that counts or the final failure.
 
 #include <cstdint>
 #include <string>
@@ -9,8 +9,8 @@
 
 #include "config/route.h"
 #include "event/loop.h"
-#include "http/stream.h"
 #include "filter/response_flags.h"
+#include "http/stream.h"
 #include "upstream/cluster.h"
 
 namespace sluice::proxy {
@@ -21,8 +21,8 @@ struct UpstreamFailure {
   int status = 503;
   ResponseFlag flag = ResponseFlag::kNone;
   bool retries_exhausted = false;
-  std::string_view body;     // for the client; static or in the arena
-  std::string_view details;  // response_code_details
+  std::string_view body;       // for the client; static or in the arena
+  std::string_view details;    // response_code_details
   std::string_view transport;  // upstream_transport_failure_reason
 };
 
@@ -112,7 +112,7 @@ class UpstreamRequest final : public http::ClientHandler, public upstream::Strea
   upstream::EndpointState* endpoint_ = nullptr;  // of the try under way
   std::string_view endpoint_text_;
   std::string_view local_text_;
-  SliceQueue kept_;                    // body bytes from the start: not sent yet, or kept for a replay
+  SliceQueue kept_;  // body bytes from the start: not sent yet, or kept for a replay
   const http::HeaderMap* trailers_ = nullptr;
   uint64_t try_started_ns_ = 0;
   event::MemberTimer<UpstreamRequest, &UpstreamRequest::on_try_timeout> try_timer_{this};
@@ -123,9 +123,9 @@ class UpstreamRequest final : public http::ClientHandler, public upstream::Strea
   uint32_t attempts_ = 0;
   uint32_t retries_ = 0;
   int last_status_ = 0;
-  bool waiting_ = false;        // in the pool's queue
+  bool waiting_ = false;  // in the pool's queue
   bool request_end_ = false;
-  bool dropped_ = false;        // some of the body is gone: no replay
+  bool dropped_ = false;  // some of the body is gone: no replay
   bool response_started_ = false;
   bool fresh_connection_ = false;
   bool retry_counted_ = false;  // holds a place in the cluster's retry budget

@@ -20,8 +20,7 @@ constexpr uint64_t kSweepMs = 10'000;
 Worker::Worker(Gateway& gateway, uint32_t index)
     : gateway_(gateway),
       index_(index),
-      random_(static_cast<uint64_t>(time(nullptr)) * 1000003u + index * 7919u +
-              reinterpret_cast<uintptr_t>(this)),
+      random_(static_cast<uint64_t>(time(nullptr)) * 1000003u + index * 7919u + reinterpret_cast<uintptr_t>(this)),
       release_([&gateway](std::shared_ptr<const config::Snapshot> snapshot) {
         gateway.control_loop().post([snapshot = std::move(snapshot)] {});
       }),
@@ -103,7 +102,8 @@ std::shared_ptr<const net::TlsContext> Worker::select_tls(std::string_view sni) 
 }
 
 bool Worker::admit_connection() {
-  if (gateway_.connection_count().fetch_add(1, std::memory_order_relaxed) < gateway_.options().max_connections) return true;
+  if (gateway_.connection_count().fetch_add(1, std::memory_order_relaxed) < gateway_.options().max_connections)
+    return true;
   release_connection();
   return false;
 }

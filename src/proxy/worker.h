@@ -1,6 +1,6 @@
 #pragma once
-// Worker: one thread with everything it needs to serve traffic. Workers share nothing mutable; the control thread talks to
-// them through Loop::post() and publishes snapshots by one atomic store.
+// Worker: one thread with everything it needs to serve traffic. Workers share nothing mutable; the control thread talks
+// to them through Loop::post() and publishes snapshots by one atomic store.
 
 #include <atomic>
 #include <memory>

@@ -32,9 +32,8 @@ std::string Diagnostic::render() const {
 }
 
 size_t count_errors(const Diagnostics& diagnostics) {
-  return static_cast<size_t>(
-      std::count_if(diagnostics.begin(), diagnostics.end(),
-                    [](const Diagnostic& d) { return d.severity == Severity::kError; }));
+  return static_cast<size_t>(std::count_if(diagnostics.begin(), diagnostics.end(),
+                                           [](const Diagnostic& d) { return d.severity == Severity::kError; }));
 }
 
 }  // namespace sluice::resource

@@ -33,23 +33,18 @@ std::optional<double> Node::number() const {
   std::string_view digits = without_plus(text());
   double value = 0;
   auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (error != std::errc() || end != digits.data() + digits.size() || !std::isfinite(value))
-    return std::nullopt;
+  if (error != std::errc() || end != digits.data() + digits.size() || !std::isfinite(value)) return std::nullopt;
   return value;
 }
 
 std::optional<bool> Node::boolean() const {
   if (!is_scalar() || quoted_) return std::nullopt;
-  if (is_any_of(text(), {"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"}))
-    return true;
-  if (is_any_of(text(), {"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"}))
-    return false;
+  if (is_any_of(text(), {"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"})) return true;
+  if (is_any_of(text(), {"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"})) return false;
   return std::nullopt;
 }
 
-bool Node::is_string() const {
-  return is_scalar() && (quoted_ || (!boolean() && !integer() && !number()));
-}
+bool Node::is_string() const { return is_scalar() && (quoted_ || (!boolean() && !integer() && !number())); }
 
 const char* Node::kind_name() const {
   switch (kind_) {

@@ -42,8 +42,7 @@ class Node {
 
   // The scalar's text; empty for anything else.
   std::string_view text() const {
-    return is_scalar() ? std::string_view(static_cast<const char*>(data_), size_)
-                       : std::string_view();
+    return is_scalar() ? std::string_view(static_cast<const char*>(data_), size_) : std::string_view();
   }
   // The scalar as a whole number or as a boolean (true/false and YAML 1.1's yes/no/on/off); nothing
   // if it is not one.
@@ -52,8 +51,7 @@ class Node {
   std::optional<double> number() const;
 
   std::span<const Node> items() const {
-    return is_sequence() ? std::span(static_cast<const Node*>(data_), size_)
-                         : std::span<const Node>();
+    return is_sequence() ? std::span(static_cast<const Node*>(data_), size_) : std::span<const Node>();
   }
   inline std::span<const Member> members() const;
   // The member of that name, or nullptr (also when this is no mapping).
@@ -80,12 +78,7 @@ class Node {
 
  private:
   Node(Kind kind, bool quoted, Mark mark, const void* data, uint32_t size)
-      : data_(data),
-        size_(size),
-        line_(mark.line),
-        column_(mark.column),
-        kind_(kind),
-        quoted_(quoted) {}
+      : data_(data), size_(size), line_(mark.line), column_(mark.column), kind_(kind), quoted_(quoted) {}
 
   const void* data_ = nullptr;
   uint32_t size_ = 0;
@@ -102,8 +95,7 @@ struct Member {
 };
 
 inline std::span<const Member> Node::members() const {
-  return is_mapping() ? std::span(static_cast<const Member*>(data_), size_)
-                      : std::span<const Member>();
+  return is_mapping() ? std::span(static_cast<const Member*>(data_), size_) : std::span<const Member>();
 }
 inline const Node* Node::find(std::string_view key) const {
   for (const Member& member : members()) {

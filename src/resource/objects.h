@@ -65,9 +65,8 @@ struct Meta {
   Pairs labels;         // of an EndpointSlice
   int64_t created = 0;  // Unix seconds; 0: unknown (files usually don't say)
   std::shared_ptr<const std::string> file;
-  Mark mark;  // where the object begins
-  uint64_t fingerprint =
-      0;  // hash of the content and of the lines it stands on; equal means unchanged
+  Mark mark;                 // where the object begins
+  uint64_t fingerprint = 0;  // hash of the content and of the lines it stands on; equal means unchanged
 };
 
 struct Object {
@@ -145,12 +144,7 @@ struct ServicePort {
 struct Service : Object {
   static constexpr Kind kKind = Kind::kService;
   Service() : Object(kKind) {}
-  enum class Type : uint8_t {
-    kClusterIp,
-    kNodePort,
-    kLoadBalancer,
-    kExternalName
-  } type = Type::kClusterIp;
+  enum class Type : uint8_t { kClusterIp, kNodePort, kLoadBalancer, kExternalName } type = Type::kClusterIp;
   std::string external_name;
   std::string cluster_ip;  // "None": headless
   std::vector<ServicePort> ports;

@@ -38,8 +38,7 @@ std::optional<Kind> known_kind(std::string_view name, std::string_view api_versi
   std::string_view group = group_of(api_version);
   for (size_t i = 0; i < kKindCount; ++i) {
     if (kKinds[i].name != name) continue;
-    if (kKinds[i].group == group || (name == "Ingress" && group == "extensions"))
-      return static_cast<Kind>(i);
+    if (kKinds[i].group == group || (name == "Ingress" && group == "extensions")) return static_cast<Kind>(i);
   }
   return std::nullopt;
 }
@@ -48,8 +47,7 @@ std::optional<Kind> known_kind(std::string_view name, std::string_view api_versi
 int64_t parse_time(std::string_view text) {
   int year, month, day, hour, minute, second, consumed = 0;
   std::string copy(text.substr(0, 40));
-  if (sscanf(copy.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d%n", &year, &month, &day, &hour, &minute,
-             &second, &consumed) != 6) {
+  if (sscanf(copy.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d%n", &year, &month, &day, &hour, &minute, &second, &consumed) != 6) {
     return 0;
   }
   std::tm tm{};
@@ -61,13 +59,11 @@ int64_t parse_time(std::string_view text) {
   tm.tm_sec = second;
   int64_t time = timegm(&tm);
   std::string_view zone = std::string_view(copy).substr(static_cast<size_t>(consumed));
-  if (zone.starts_with('.'))
-    zone.remove_prefix(std::min(zone.find_first_not_of("0123456789", 1), zone.size()));
+  if (zone.starts_with('.')) zone.remove_prefix(std::min(zone.find_first_not_of("0123456789", 1), zone.size()));
   int offset_hours, offset_minutes;
   if (zone == "Z" || zone == "z") return time;
   if (zone.size() != 6 || (zone[0] != '+' && zone[0] != '-')) return 0;
-  if (sscanf(std::string(zone.substr(1)).c_str(), "%2d:%2d", &offset_hours, &offset_minutes) != 2)
-    return 0;
+  if (sscanf(std::string(zone.substr(1)).c_str(), "%2d:%2d", &offset_hours, &offset_minutes) != 2) return 0;
   int64_t offset = offset_hours * 3600 + offset_minutes * 60;
   return zone[0] == '+' ? time - offset : time + offset;
 }
@@ -129,8 +125,7 @@ uint64_t mix(uint64_t hash, uint64_t value) {
 
 uint64_t fingerprint(const Node& node, uint64_t seed) {
   uint64_t hash = mix(seed, static_cast<uint64_t>(node.kind()) << 32 | node.mark().line);
-  if (node.is_scalar())
-    return mix(hash, std::hash<std::string_view>()(node.text()) * 2 + node.is_quoted());
+  if (node.is_scalar()) return mix(hash, std::hash<std::string_view>()(node.text()) * 2 + node.is_quoted());
   for (const Node& item : node.items()) hash = fingerprint(item, hash);
   for (const Member& member : node.members()) {
     hash = fingerprint(member.value, mix(hash, std::hash<std::string_view>()(member.key)));
@@ -147,8 +142,7 @@ class ManifestParser {
     Field root(node);
     Reader reader(out_.diagnostics, *out_.file, {});
     if (!node.is_mapping()) {
-      reader.error(root, std::string("expected an object with apiVersion and kind, found ") +
-                             node.kind_name());
+      reader.error(root, std::string("expected an object with apiVersion and kind, found ") + node.kind_name());
       out_.has_unidentified = true;
       return;
     }
@@ -187,10 +181,8 @@ class ManifestParser {
     known_object(root, reader, *known);
   }
 
-  void list(const Field& items, Reader& reader, std::string_view kind,
-            std::string_view api_version) {
-    std::string_view item_kind =
-        kind == "List" ? std::string_view() : kind.substr(0, kind.size() - 4);
+  void list(const Field& items, Reader& reader, std::string_view kind, std::string_view api_version) {
+    std::string_view item_kind = kind == "List" ? std::string_view() : kind.substr(0, kind.size() - 4);
     std::string_view item_version = kind == "List" ? std::string_view() : api_version;
     reader.each(items, [&](const Field& item) { object(item, item_kind, item_version); });
   }
@@ -220,14 +212,12 @@ class ManifestParser {
       meta.annotations = parse_pairs(metadata["annotations"], reader, true, is_read_annotation);
     Field created = metadata["creationTimestamp"];
     if (created && (meta.created = parse_time(created.node().text())) == 0) {
-      reader.warn(created,
-                  in_quotes(created.node().text()) +
-                      " is not a time such as 2024-01-31T12:00:00Z; the age is taken as unknown");
+      reader.warn(created, in_quotes(created.node().text()) +
+                               " is not a time such as 2024-01-31T12:00:00Z; the age is taken as unknown");
     }
     parse_fields(root, reader, *object);
     ObjectKey key = object->key();
-    out_.objects.push_back(
-        {std::move(key), reader.errors() ? nullptr : ObjectPtr(std::move(object)), root.mark()});
+    out_.objects.push_back({std::move(key), reader.errors() ? nullptr : ObjectPtr(std::move(object)), root.mark()});
   }
 
   bool identify(const Field& root, Reader& reader, Kind kind, Meta& meta) {
@@ -240,17 +230,15 @@ class ManifestParser {
     if (!reader.is_mapping(metadata)) return false;
     meta.name = reader.required(metadata["name"]);
     if (!meta.name.empty() && !is_dns_name(meta.name)) {
-      reader.error(
-          metadata["name"],
-          in_quotes(meta.name) + " is not a valid name: lower-case letters, digits, '-' and '.'");
+      reader.error(metadata["name"],
+                   in_quotes(meta.name) + " is not a valid name: lower-case letters, digits, '-' and '.'");
     }
     if (kKinds[static_cast<size_t>(kind)].namespaced) {
       meta.ns = reader.string(metadata["namespace"], "default");
       if (meta.ns.empty()) meta.ns = "default";
       if (!is_label(meta.ns)) {
-        reader.error(
-            metadata["namespace"],
-            in_quotes(meta.ns) + " is not a valid namespace: lower-case letters, digits and '-'");
+        reader.error(metadata["namespace"],
+                     in_quotes(meta.ns) + " is not a valid namespace: lower-case letters, digits and '-'");
       }
     }
     return reader.errors() == 0;
@@ -263,8 +251,7 @@ class ManifestParser {
 
 }  // namespace
 
-ParsedFile parse_manifests(std::string_view text, std::shared_ptr<const std::string> file,
-                           const Limits& limits) {
+ParsedFile parse_manifests(std::string_view text, std::shared_ptr<const std::string> file, const Limits& limits) {
   ParsedFile out;
   out.file = std::move(file);
   YamlStream stream(text, limits);
@@ -280,8 +267,7 @@ ParsedFile parse_manifests(std::string_view text, std::shared_ptr<const std::str
     }
     parser.document(stream.document());
     if (parser.exceeded()) {
-      return unreadable_file(
-          out.file, "more than " + std::to_string(limits.max_documents) + " objects in one file");
+      return unreadable_file(out.file, "more than " + std::to_string(limits.max_documents) + " objects in one file");
     }
   }
 }

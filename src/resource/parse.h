@@ -24,20 +24,17 @@ struct ParsedObject {
 
 struct ParsedFile {
   std::shared_ptr<const std::string> file;
-  bool readable =
-      true;  // false: syntax error or unreadable file; `objects` is empty and means nothing
+  bool readable = true;  // false: syntax error or unreadable file; `objects` is empty and means nothing
   // A document was refused whose kind or name could not be told, so that it may be any object of
   // this file.
   bool has_unidentified = false;
   std::vector<ParsedObject> objects;  // in the order of the text
   Diagnostics diagnostics;
-  std::vector<std::pair<std::string, Mark>>
-      unknown_kinds;  // "Kind (apiVersion)", first mark of each
+  std::vector<std::pair<std::string, Mark>> unknown_kinds;  // "Kind (apiVersion)", first mark of each
 };
 
 // Parses the text of `file` (a name for messages). Never throws.
-ParsedFile parse_manifests(std::string_view text, std::shared_ptr<const std::string> file,
-                           const Limits& limits = {});
+ParsedFile parse_manifests(std::string_view text, std::shared_ptr<const std::string> file, const Limits& limits = {});
 
 // What a file that can't be read yields.
 ParsedFile unreadable_file(std::shared_ptr<const std::string> file, std::string message);

@@ -59,11 +59,9 @@ std::vector<SlicePort> parse_slice_ports(const Field& ports, Reader& reader) {
   return out;
 }
 
-void check_address(const Field& field, Reader& reader, const std::string& address,
-                   EndpointSlice::AddressType type) {
+void check_address(const Field& field, Reader& reader, const std::string& address, EndpointSlice::AddressType type) {
   if (type == EndpointSlice::AddressType::kFqdn) {
-    if (!is_dns_name(to_lower(address)))
-      reader.error(field, in_quotes(address) + " is not a host name");
+    if (!is_dns_name(to_lower(address))) reader.error(field, in_quotes(address) + " is not a host name");
     return;
   }
   bool v6 = type == EndpointSlice::AddressType::kIPv6;
@@ -77,10 +75,8 @@ std::optional<std::string> decode_base64(std::string_view text) {
   static constexpr auto kTable = [] {
     std::array<int8_t, 256> table{};
     table.fill(-1);
-    constexpr std::string_view kDigits =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < kDigits.size(); ++i)
-      table[static_cast<unsigned char>(kDigits[i])] = static_cast<int8_t>(i);
+    constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < kDigits.size(); ++i) table[static_cast<unsigned char>(kDigits[i])] = static_cast<int8_t>(i);
     return table;
   }();
   std::string out;
@@ -116,16 +112,14 @@ std::optional<std::string> decode_base64(std::string_view text) {
 
 }  // namespace
 
-Pairs parse_pairs(const Field& mapping, Reader& reader, bool lenient,
-                  bool (*wanted)(std::string_view)) {
+Pairs parse_pairs(const Field& mapping, Reader& reader, bool lenient, bool (*wanted)(std::string_view)) {
   Pairs out;
   if (!reader.is_mapping(mapping)) return out;
   for (const Member& member : mapping.node().members()) {
     if (wanted && !wanted(member.key)) continue;
     Field value = mapping.member(member);
     if (lenient && value && value.node().is_scalar() && !value.node().is_string()) {
-      reader.warn(value, "should be a string: write \"" + std::string(value.node().text()) +
-                             "\" in quotes");
+      reader.warn(value, "should be a string: write \"" + std::string(value.node().text()) + "\" in quotes");
       out.push_back({std::string(member.key), std::string(value.node().text()), value.mark()});
     } else {
       out.push_back({std::string(member.key), reader.string(value), value.mark()});
@@ -145,8 +139,7 @@ void parse_service(const Field& document, Reader& reader, Service& out) {
   out.cluster_ip = reader.string(spec["clusterIP"]);
   out.selector = parse_pairs(spec["selector"], reader, true);
   Field ports = spec["ports"];
-  reader.each(ports,
-              [&](const Field& item) { out.ports.push_back(parse_service_port(item, reader)); });
+  reader.each(ports, [&](const Field& item) { out.ports.push_back(parse_service_port(item, reader)); });
   if (reader.errors() == 0) check_service_ports(ports, reader, out);
   if (out.type != Service::Type::kExternalName) return;
   Field name = spec["externalName"];
@@ -176,16 +169,14 @@ void parse_endpoints(const Field& document, Reader& reader, Endpoints& out) {
 }
 
 void parse_endpoint_slice(const Field& document, Reader& reader, EndpointSlice& out) {
-  if (!document["addressType"])
-    reader.error(document["addressType"], "is missing: one of IPv4, IPv6, FQDN");
-  out.address_type = static_cast<EndpointSlice::AddressType>(
-      reader.one_of(document["addressType"], {"IPv4", "IPv6", "FQDN"}));
+  if (!document["addressType"]) reader.error(document["addressType"], "is missing: one of IPv4, IPv6, FQDN");
+  out.address_type =
+      static_cast<EndpointSlice::AddressType>(reader.one_of(document["addressType"], {"IPv4", "IPv6", "FQDN"}));
   if (const Pair* service = find(out.meta.labels, "kubernetes.io/service-name")) {
     out.service = service->value;
   } else {
     Field metadata = document["metadata"];
-    reader.warn(metadata["labels"],
-                "has no kubernetes.io/service-name: these endpoints belong to no Service");
+    reader.warn(metadata["labels"], "has no kubernetes.io/service-name: these endpoints belong to no Service");
   }
   out.ports = parse_slice_ports(document["ports"], reader);
   reader.each(document["endpoints"], [&](const Field& item) {
@@ -236,8 +227,7 @@ void parse_secret(const Field& document, Reader& reader, Secret& out) {
       out.data.emplace_back(member.key, SecretBytes(std::string(value.node().text())));
     }
   }
-  std::sort(out.data.begin(), out.data.end(),
-            [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::sort(out.data.begin(), out.data.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
 }
 
 void parse_config_map(const Field& document, Reader& reader, ConfigMap& out) {

@@ -53,9 +53,8 @@ IngressBackend parse_backend(const Field& backend, Reader& reader) {
     reader.only(service, {"name", "port"});
     out.service = reader.required(service["name"]);
     if (!out.service.empty() && !is_label(out.service)) {
-      reader.error(
-          service["name"],
-          in_quotes(out.service) + " is not a service name: lower-case letters, digits and '-'");
+      reader.error(service["name"],
+                   in_quotes(out.service) + " is not a service name: lower-case letters, digits and '-'");
     }
     out.port = parse_port(service, reader);
   } else if (resource) {
@@ -85,8 +84,7 @@ IngressPath parse_path(const Field& item, Reader& reader) {
   if (!out.path.empty() && out.path[0] != '/') {
     reader.error(item["path"], in_quotes(out.path) + " must begin with '/'");
   } else if (has_dot_segment(out.path)) {
-    reader.warn(item["path"], in_quotes(out.path) +
-                                  " can never match: '.' and '..' are resolved before matching");
+    reader.warn(item["path"], in_quotes(out.path) + " can never match: '.' and '..' are resolved before matching");
   }
   for (char c : out.path) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
@@ -97,9 +95,7 @@ IngressPath parse_path(const Field& item, Reader& reader) {
   Field type = item["pathType"];
   if (type) {
     size_t index = reader.one_of(type, {"Exact", "Prefix", "ImplementationSpecific"});
-    out.type = index == 0   ? PathType::kExact
-               : index == 1 ? PathType::kPrefix
-                            : PathType::kImplementationSpecific;
+    out.type = index == 0 ? PathType::kExact : index == 1 ? PathType::kPrefix : PathType::kImplementationSpecific;
   }
   if (!item["backend"]) {
     reader.error(item["backend"], "is missing");
@@ -112,9 +108,8 @@ IngressPath parse_path(const Field& item, Reader& reader) {
 std::string parse_host(const Field& field, Reader& reader) {
   std::string host = to_lower(reader.string(field));
   if (!host.empty() && !is_rule_host(host)) {
-    reader.error(
-        field, in_quotes(host) +
-                   " is not a host name: letters, digits, '-' and '.', the first label may be '*'");
+    reader.error(field,
+                 in_quotes(host) + " is not a host name: letters, digits, '-' and '.', the first label may be '*'");
   }
   return host;
 }
@@ -139,8 +134,7 @@ IngressTls parse_tls(const Field& item, Reader& reader) {
   out.mark = item.mark();
   if (!reader.is_mapping(item)) return out;
   reader.only(item, {"hosts", "secretName"});
-  reader.each(item["hosts"],
-              [&](const Field& host) { out.hosts.push_back(parse_host(host, reader)); });
+  reader.each(item["hosts"], [&](const Field& host) { out.hosts.push_back(parse_host(host, reader)); });
   out.secret = reader.string(item["secretName"]);
   return out;
 }
@@ -160,8 +154,7 @@ void parse_ingress(const Field& document, Reader& reader, Ingress& out) {
   } else if (old_backend) {
     out.default_backend = parse_backend(old_backend, reader);
   }
-  reader.each(spec["rules"],
-              [&](const Field& rule) { out.rules.push_back(parse_rule(rule, reader)); });
+  reader.each(spec["rules"], [&](const Field& rule) { out.rules.push_back(parse_rule(rule, reader)); });
   reader.each(spec["tls"], [&](const Field& tls) { out.tls.push_back(parse_tls(tls, reader)); });
   if (out.rules.empty() && !backend && !old_backend) {
     reader.error(spec, "needs rules or a defaultBackend: without them it has no effect");

@@ -18,7 +18,6 @@ void parse_mcp_bridge(const Field& document, Reader& reader, McpBridge& out);
 
 // A mapping of strings to strings, sorted by key. With `lenient`, a number or boolean is taken by
 // its text, with a warning. With `wanted`, other keys are passed over.
-Pairs parse_pairs(const Field& mapping, Reader& reader, bool lenient,
-                  bool (*wanted)(std::string_view key) = nullptr);
+Pairs parse_pairs(const Field& mapping, Reader& reader, bool lenient, bool (*wanted)(std::string_view key) = nullptr);
 
 }  // namespace sluice::resource

@@ -30,8 +30,7 @@ std::optional<std::pair<std::string, uint16_t>> parse_ip_port(std::string_view t
   if (bracketed) ip = ip.substr(1, ip.size() - 2);
   uint32_t port = 0;
   auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
-  if (error != std::errc() || end != digits.data() + digits.size() || port == 0 || port > 65535)
-    return std::nullopt;
+  if (error != std::errc() || end != digits.data() + digits.size() || port == 0 || port > 65535) return std::nullopt;
   if (!is_ip_address(ip) || (ip.find(':') != ip.npos) != bracketed) return std::nullopt;
   return std::pair(std::string(ip), static_cast<uint16_t>(port));
 }
@@ -56,9 +55,7 @@ void parse_domains(const Field& item, Reader& reader, Registry& out) {
       if (auto address = parse_ip_port(text)) {
         out.addresses.push_back(std::move(*address));
       } else {
-        reader.error(domain,
-                     in_quotes(text) +
-                         " is not an address: for type static give ip:port, separated by commas");
+        reader.error(domain, in_quotes(text) + " is not an address: for type static give ip:port, separated by commas");
       }
       return;
     }
@@ -66,10 +63,8 @@ void parse_domains(const Field& item, Reader& reader, Registry& out) {
     if (is_domain(name)) {
       out.domains.push_back(std::move(name));
     } else {
-      reader.error(
-          domain,
-          in_quotes(text) +
-              " is not a domain name: for type dns give names without a port, separated by commas");
+      reader.error(domain, in_quotes(text) +
+                               " is not a domain name: for type dns give names without a port, separated by commas");
     }
   });
 }
@@ -85,9 +80,7 @@ void parse_protocol(const Field& item, Reader& reader, Registry& out) {
       return;
     }
   }
-  reader.error(field,
-               in_quotes(protocol) +
-                   " is not one of http, https, http2, grpc, grpcs, tri, triple, tcp, dubbo");
+  reader.error(field, in_quotes(protocol) + " is not one of http, https, http2, grpc, grpcs, tri, triple, tcp, dubbo");
 }
 
 // False: refused. `out` is then known as far as its type and name, if these are good.
@@ -102,20 +95,18 @@ bool parse_registry(const Field& item, Reader& reader, Registry& out) {
     out.type = Registry::Type::kStatic;
   } else if (kind == "dns") {
     out.type = Registry::Type::kDns;
-  } else if (kind == "nacos" || kind == "nacos2" || kind == "nacos3" || kind == "zookeeper" ||
-             kind == "consul" || kind == "eureka") {
+  } else if (kind == "nacos" || kind == "nacos2" || kind == "nacos3" || kind == "zookeeper" || kind == "consul" ||
+             kind == "eureka") {
     reader.error(type, "not supported yet: type " + kind);
   } else if (!kind.empty()) {
-    reader.error(
-        type, in_quotes(kind) +
-                  " is not one of nacos, nacos2, nacos3, zookeeper, consul, eureka, static, dns");
+    reader.error(type,
+                 in_quotes(kind) + " is not one of nacos, nacos2, nacos3, zookeeper, consul, eureka, static, dns");
   }
   if (reader.errors() != before) return false;
   if (is_dns_name(to_lower(name))) {
     out.name = std::move(name);
   } else {
-    reader.error(item["name"],
-                 in_quotes(name) + " is not a service name: letters, digits, '-' and '.'");
+    reader.error(item["name"], in_quotes(name) + " is not a service name: letters, digits, '-' and '.'");
   }
   if (!item["port"]) reader.error(item["port"], "is missing");
   out.port = reader.port(item["port"]);
@@ -149,12 +140,9 @@ void parse_mcp_bridge(const Field& document, Reader& reader, McpBridge& out) {
       continue;
     }
     // Identity is type and name; the last one wins.
-    auto same = [&](const Registry& r) {
-      return r.type == registry.type && r.name == registry.name;
-    };
+    auto same = [&](const Registry& r) { return r.type == registry.type && r.name == registry.name; };
     if (std::erase_if(out.registries, same)) {
-      reader.warn(item["name"],
-                  in_quotes(registry.name) + " of this type is here twice; the last one counts");
+      reader.warn(item["name"], in_quotes(registry.name) + " of this type is here twice; the last one counts");
     }
     out.registries.push_back(std::move(registry));
   }

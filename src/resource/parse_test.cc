@@ -17,14 +17,12 @@ std::string messages(std::string_view text) {
   return out;
 }
 
-const char kIngressHead[] =
-    "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: foo}\n";
+const char kIngressHead[] = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: foo}\n";
 
 template <typename T>
 const T& only(const ParsedFile& file) {
   EXPECT_EQ(file.objects.size(), 1u);
-  EXPECT_TRUE(file.objects.at(0).object)
-      << (file.diagnostics.empty() ? "" : file.diagnostics[0].render());
+  EXPECT_TRUE(file.objects.at(0).object) << (file.diagnostics.empty() ? "" : file.diagnostics[0].render());
   return static_cast<const T&>(*file.objects.at(0).object);
 }
 
@@ -97,10 +95,8 @@ TEST(Parse, IngressErrors) {
       {"spec: {}",
        "conf/a.yaml:4:7: Ingress default/foo: spec: needs rules or a defaultBackend: without them "
        "it has no effect"},
-      {"spec: x",
-       "conf/a.yaml:4:7: Ingress default/foo: spec: expected a mapping, found a string (\"x\")"},
-      {"spec: {rules: {}}",
-       "conf/a.yaml:4:15: Ingress default/foo: spec.rules: expected a list, found a mapping"},
+      {"spec: x", "conf/a.yaml:4:7: Ingress default/foo: spec: expected a mapping, found a string (\"x\")"},
+      {"spec: {rules: {}}", "conf/a.yaml:4:15: Ingress default/foo: spec.rules: expected a list, found a mapping"},
       {"spec: {rules: [{host: 'a b', http: {paths: []}}]}",
        "conf/a.yaml:4:23: Ingress default/foo: spec.rules[0].host: \"a b\" is not a host name: "
        "letters, digits, '-' and '.', "
@@ -205,14 +201,11 @@ TEST(Parse, Envelope) {
   } cases[] = {
       {"", "", false},
       {"---\n---\n", "", false},
-      {"just text",
-       "conf/a.yaml:1:1: expected an object with apiVersion and kind, found a string\n", true},
+      {"just text", "conf/a.yaml:1:1: expected an object with apiVersion and kind, found a string\n", true},
       {"[1]", "conf/a.yaml:1:1: expected an object with apiVersion and kind, found a list\n", true},
-      {"a: 1", "conf/a.yaml:1:1: kind: is missing\nconf/a.yaml:1:1: apiVersion: is missing\n",
-       true},
+      {"a: 1", "conf/a.yaml:1:1: kind: is missing\nconf/a.yaml:1:1: apiVersion: is missing\n", true},
       {"{kind: Service, apiVersion: v1}", "conf/a.yaml:1:1: Service: metadata: is missing\n", true},
-      {"{kind: Service, apiVersion: v1, metadata: {}}",
-       "conf/a.yaml:1:43: Service: metadata.name: is missing\n", true},
+      {"{kind: Service, apiVersion: v1, metadata: {}}", "conf/a.yaml:1:43: Service: metadata.name: is missing\n", true},
       {"{kind: Service, apiVersion: v1, metadata: {name: A}}",
        "conf/a.yaml:1:50: Service: metadata.name: \"A\" is not a valid name: lower-case letters, "
        "digits, '-' and '.'\n",
@@ -233,9 +226,7 @@ TEST(Parse, Envelope) {
     EXPECT_EQ(parse(c.text).has_unidentified, c.unidentified) << c.text;
   }
   EXPECT_FALSE(parse("a: [").readable);
-  EXPECT_EQ(
-      parse("{kind: X, apiVersion: a/v1}\n---\n{kind: X, apiVersion: a/v1}").unknown_kinds.size(),
-      1u);
+  EXPECT_EQ(parse("{kind: X, apiVersion: a/v1}\n---\n{kind: X, apiVersion: a/v1}").unknown_kinds.size(), 1u);
 }
 
 TEST(Parse, Lists) {
@@ -257,14 +248,12 @@ items: x
   ASSERT_EQ(file.objects.size(), 3u);
   EXPECT_EQ(file.objects[2].key.to_string(), "ConfigMap default/c");
   ASSERT_EQ(file.diagnostics.size(), 2u);
-  EXPECT_EQ(file.diagnostics[0].render(),
-            "conf/a.yaml:10:43: ConfigMap: items[1].metadata.name: is missing");
-  EXPECT_EQ(file.diagnostics[1].render(),
-            "conf/a.yaml:14:8: items: expected a list, found a string (\"x\")");
+  EXPECT_EQ(file.diagnostics[0].render(), "conf/a.yaml:10:43: ConfigMap: items[1].metadata.name: is missing");
+  EXPECT_EQ(file.diagnostics[1].render(), "conf/a.yaml:14:8: items: expected a list, found a string (\"x\")");
   Limits limits;
   limits.max_documents = 2;
-  auto refused = parse_manifests("{kind: List, apiVersion: v1, items: [{}, {}, {}]}",
-                                 std::make_shared<std::string>("f"), limits);
+  auto refused =
+      parse_manifests("{kind: List, apiVersion: v1, items: [{}, {}, {}]}", std::make_shared<std::string>("f"), limits);
   EXPECT_FALSE(refused.readable);
   EXPECT_EQ(refused.diagnostics[0].render(), "f: more than 2 objects in one file");
 }
@@ -295,12 +284,10 @@ spec:
       {"spec: {type: Foo}",
        "conf/a.yaml:4:14: Service default/s: spec.type: \"Foo\" is not one of ClusterIP, NodePort, "
        "LoadBalancer, ExternalName\n"},
-      {"spec: {type: ExternalName}",
-       "conf/a.yaml:4:7: Service default/s: spec.externalName: is missing\n"},
+      {"spec: {type: ExternalName}", "conf/a.yaml:4:7: Service default/s: spec.externalName: is missing\n"},
       {"spec: {type: ExternalName, externalName: 'a b'}",
        "conf/a.yaml:4:42: Service default/s: spec.externalName: \"a b\" is not a host name\n"},
-      {"spec: {ports: [{}]}",
-       "conf/a.yaml:4:16: Service default/s: spec.ports[0].port: is missing\n"},
+      {"spec: {ports: [{}]}", "conf/a.yaml:4:16: Service default/s: spec.ports[0].port: is missing\n"},
       {"spec: {ports: [{port: 1, protocol: X}]}",
        "conf/a.yaml:4:36: Service default/s: spec.ports[0].protocol: \"X\" is not one of TCP, UDP, "
        "SCTP\n"},
@@ -314,10 +301,7 @@ spec:
        "too\n"},
   };
   for (const Case& c : cases) {
-    EXPECT_EQ(
-        messages(std::string("apiVersion: v1\nkind: Service\nmetadata: {name: s}\n") + c.spec),
-        c.want)
-        << c.spec;
+    EXPECT_EQ(messages(std::string("apiVersion: v1\nkind: Service\nmetadata: {name: s}\n") + c.spec), c.want) << c.spec;
   }
 }
 
@@ -345,12 +329,11 @@ endpoints:
   EXPECT_EQ(messages(head),
             "conf/a.yaml:1:1: EndpointSlice default/s: addressType: is missing: one of IPv4, IPv6, "
             "FQDN\n");
-  EXPECT_EQ(
-      messages(head + "addressType: IPv4\nendpoints: [{addresses: ['::1']}, {addresses: []}]"),
-      "conf/a.yaml:5:26: EndpointSlice default/s: endpoints[0].addresses[0]: \"::1\" is not an "
-      "IPv4 address\n"
-      "conf/a.yaml:5:47: EndpointSlice default/s: endpoints[1].addresses: needs at least one "
-      "address\n");
+  EXPECT_EQ(messages(head + "addressType: IPv4\nendpoints: [{addresses: ['::1']}, {addresses: []}]"),
+            "conf/a.yaml:5:26: EndpointSlice default/s: endpoints[0].addresses[0]: \"::1\" is not an "
+            "IPv4 address\n"
+            "conf/a.yaml:5:47: EndpointSlice default/s: endpoints[1].addresses: needs at least one "
+            "address\n");
   EXPECT_EQ(messages("apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: "
                      "s}\naddressType: IPv4\n"),
             "conf/a.yaml:3:11: warning: EndpointSlice default/s: metadata.labels: has no "
@@ -382,8 +365,7 @@ TEST(Parse, Secret) {
   // Nothing of a value is ever in a message.
   for (const char* bad : {"U0VDUkVU!", "U0VDUkVUX", "U0VDUkVU=", "U0VD=UkVU", "[U0VDUkVU]"}) {
     std::string text =
-        messages(std::string("{apiVersion: v1, kind: Secret, metadata: {name: s}, data: {k.x: ") +
-                 bad + "}}");
+        messages(std::string("{apiVersion: v1, kind: Secret, metadata: {name: s}, data: {k.x: ") + bad + "}}");
     EXPECT_NE(text.find("Secret default/s: data[k.x]: "), std::string::npos) << text;
     EXPECT_EQ(text.find("U0VD"), std::string::npos) << text;
   }
@@ -414,8 +396,7 @@ TEST(Parse, McpBridge) {
     const char* item;
     const char* want;
   } cases[] = {
-      {"{type: nacos2, name: n, domain: h, port: 1}",
-       "registries[0].type: not supported yet: type nacos2"},
+      {"{type: nacos2, name: n, domain: h, port: 1}", "registries[0].type: not supported yet: type nacos2"},
       {"{type: foo, name: n}",
        "registries[0].type: \"foo\" is not one of nacos, nacos2, nacos3, zookeeper, consul, "
        "eureka, static, dns"},
@@ -445,27 +426,23 @@ TEST(Parse, McpBridge) {
   };
   for (const Case& c : cases) {
     // The entry is refused alone.
-    auto refused = parse(head + "  - " + c.item +
-                         "\n  - {type: static, name: ok, domain: '1.1.1.1:1', port: 1}\n");
+    auto refused = parse(head + "  - " + c.item + "\n  - {type: static, name: ok, domain: '1.1.1.1:1', port: 1}\n");
     ASSERT_FALSE(refused.diagnostics.empty()) << c.item;
-    EXPECT_NE(refused.diagnostics[0].render().find(c.want), std::string::npos)
-        << refused.diagnostics[0].render();
+    EXPECT_NE(refused.diagnostics[0].render().find(c.want), std::string::npos) << refused.diagnostics[0].render();
     EXPECT_EQ(only<McpBridge>(refused).registries.size(), 1u);
   }
   auto twice = parse(head +
                      "  - {type: dns, name: n, domain: a.bc, port: 1}\n  - {type: dns, name: n, "
                      "domain: d.ef, port: 1}\n");
   EXPECT_EQ(only<McpBridge>(twice).registries[0].domains[0], "d.ef");
-  EXPECT_NE(
-      twice.diagnostics[0].render().find("\"n\" of this type is here twice; the last one counts"),
-      std::string::npos);
+  EXPECT_NE(twice.diagnostics[0].render().find("\"n\" of this type is here twice; the last one counts"),
+            std::string::npos);
 }
 
 TEST(Parse, Times) {
   auto created = [](const char* time) {
-    auto file = parse(
-        std::string("{apiVersion: v1, kind: ConfigMap, metadata: {name: a, creationTimestamp: '") +
-        time + "'}}");
+    auto file =
+        parse(std::string("{apiVersion: v1, kind: ConfigMap, metadata: {name: a, creationTimestamp: '") + time + "'}}");
     return file.objects.at(0).object->meta.created;
   };
   EXPECT_EQ(created("2024-01-31T12:00:00Z"), 1706702400);

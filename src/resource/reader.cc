@@ -10,8 +10,7 @@ std::string Field::path() const {
   std::string out = parent_ ? parent_->path() : std::string();
   if (index_ >= 0) return out + "[" + std::to_string(index_) + "]";
   if (name_.empty()) return out;
-  bool plain = std::all_of(name_.begin(), name_.end(),
-                           [](unsigned char c) { return c > 0x20 && c != 0x7f; });
+  bool plain = std::all_of(name_.begin(), name_.end(), [](unsigned char c) { return c > 0x20 && c != 0x7f; });
   std::string name = plain ? std::string(name_.substr(0, 100)) : in_quotes(name_);
   if (name.find_first_of("./[") != name.npos) return out + "[" + name + "]";
   return out.empty() ? name : out + "." + name;
@@ -21,8 +20,7 @@ void Reader::add(Severity severity, const Field& field, std::string message) {
   constexpr size_t kMaxDiagnosticsPerText = 10'000;
   if (out_.size() >= kMaxDiagnosticsPerText) return;
   Mark mark = field.mark();
-  out_.push_back(
-      {severity, file_, mark.line, mark.column, object_, field.path(), std::move(message)});
+  out_.push_back({severity, file_, mark.line, mark.column, object_, field.path(), std::move(message)});
 }
 
 void Reader::expected(const Field& field, const char* what) {
@@ -58,8 +56,7 @@ int64_t Reader::integer(const Field& field, int64_t fallback, int64_t min, int64
     return fallback;
   }
   if (*value < min || *value > max) {
-    error(field, std::to_string(*value) + " is not within " + std::to_string(min) + " to " +
-                     std::to_string(max));
+    error(field, std::to_string(*value) + " is not within " + std::to_string(min) + " to " + std::to_string(max));
     return fallback;
   }
   return *value;
@@ -81,9 +78,8 @@ size_t Reader::one_of(const Field& field, std::initializer_list<std::string_view
   }
   std::string list;
   for (std::string_view word : words) list += (list.empty() ? "" : ", ") + std::string(word);
-  error(field,
-        (field.node().is_scalar() ? in_quotes(text) : std::string(field.node().kind_name())) +
-            " is not one of " + list);
+  error(field, (field.node().is_scalar() ? in_quotes(text) : std::string(field.node().kind_name())) +
+                   " is not one of " + list);
   return 0;
 }
 
@@ -106,8 +102,7 @@ void Reader::only(const Field& mapping, std::initializer_list<std::string_view> 
     if (std::find(known.begin(), known.end(), member.key) != known.end()) continue;
     std::string hint;
     for (std::string_view name : known) {
-      if (to_lower(name) == to_lower(member.key))
-        hint = "; did you mean " + std::string(name) + "?";
+      if (to_lower(name) == to_lower(member.key)) hint = "; did you mean " + std::string(name) + "?";
     }
     warn(mapping.member(member), "unknown field" + hint);
   }
@@ -133,9 +128,8 @@ std::string in_quotes(std::string_view text) {
 
 bool is_label(std::string_view text) {
   if (text.empty() || text.size() > 63 || text.front() == '-' || text.back() == '-') return false;
-  return std::all_of(text.begin(), text.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
-  });
+  return std::all_of(text.begin(), text.end(),
+                     [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
 }
 
 bool is_dns_name(std::string_view text) {

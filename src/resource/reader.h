@@ -18,9 +18,7 @@ class Field {
   explicit Field(const Node& root) : node_(&root) {}
 
   // The member `name`; absent if there is none, or if this is absent or no mapping.
-  Field operator[](std::string_view name) const& {
-    return Field(node_ ? node_->find(name) : nullptr, this, name, -1);
-  }
+  Field operator[](std::string_view name) const& { return Field(node_ ? node_->find(name) : nullptr, this, name, -1); }
   Field operator[](std::string_view) const&& = delete;
   Field item(const Node& node, int index) const& { return Field(&node, this, {}, index); }
   Field member(const Member& member) const& { return Field(&member.value, this, member.key, -1); }
@@ -32,9 +30,7 @@ class Field {
     return node_ ? *node_ : null;
   }
   // Where the value is, or if it is absent, where what should hold it is.
-  Mark mark() const {
-    return node_ && node_->mark().line ? node_->mark() : parent_ ? parent_->mark() : Mark{1, 1};
-  }
+  Mark mark() const { return node_ && node_->mark().line ? node_->mark() : parent_ ? parent_->mark() : Mark{1, 1}; }
   // "spec.rules[0].host"
   std::string path() const;
 
@@ -58,12 +54,8 @@ class Reader {
     ++errors_;
     add(Severity::kError, field, std::move(message));
   }
-  void warn(const Field& field, std::string message) {
-    add(Severity::kWarning, field, std::move(message));
-  }
-  void info(const Field& field, std::string message) {
-    add(Severity::kInfo, field, std::move(message));
-  }
+  void warn(const Field& field, std::string message) { add(Severity::kWarning, field, std::move(message)); }
+  void info(const Field& field, std::string message) { add(Severity::kInfo, field, std::move(message)); }
   size_t errors() const { return errors_; }
   // Errors since there were `errors` are reported, but refuse only a part that has been dropped,
   // not the object.

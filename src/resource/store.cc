@@ -33,17 +33,15 @@ void Store::apply(ParsedFile parsed, Changes& changes) {
   std::unordered_set<ObjectKey, ObjectKeyHash> given;
   auto provide = [&](const ObjectKey& key, ObjectPtr object) {
     auto& candidates = objects_[key];
-    if (!old.contains(key))
-      touched.emplace_back(key, candidates.empty() ? nullptr : candidates.front().object);
+    if (!old.contains(key)) touched.emplace_back(key, candidates.empty() ? nullptr : candidates.front().object);
     auto last = old.find(key);
-    if (last != old.end() &&
-        (!object || object->meta.fingerprint == last->second->meta.fingerprint)) {
+    if (last != old.end() && (!object || object->meta.fingerprint == last->second->meta.fingerprint)) {
       object = last->second;
     }
     if (!object) return;
     Candidate candidate{name, static_cast<uint32_t>(file.keys.size()), std::move(object)};
-    auto place = std::find_if(candidates.begin(), candidates.end(),
-                              [&](const Candidate& c) { return *name < *c.file; });
+    auto place =
+        std::find_if(candidates.begin(), candidates.end(), [&](const Candidate& c) { return *name < *c.file; });
     candidates.insert(place, std::move(candidate));
     file.keys.push_back(key);
   };
@@ -129,8 +127,7 @@ void Store::add_duplicates(const std::string& name, const File& file, Diagnostic
                      mark.column,
                      key.to_string(),
                      {},
-                     "is defined in " + *candidates.front().file +
-                         " too; that one is in force, this one is ignored"});
+                     "is defined in " + *candidates.front().file + " too; that one is in force, this one is ignored"});
     }
   }
 }
@@ -155,14 +152,13 @@ Diagnostics Store::diagnostics() const {
     out.insert(out.end(), std::make_move_iterator(own.begin()), std::make_move_iterator(own.end()));
     for (const auto& [kind, mark] : file.unknown_kinds) {
       if (!kinds.insert(kind).second) continue;
-      out.push_back(
-          {Severity::kInfo,
-           name,
-           mark.line,
-           mark.column,
-           {},
-           {},
-           "kind " + kind + " is not read by this gateway; objects of this kind are skipped"});
+      out.push_back({Severity::kInfo,
+                     name,
+                     mark.line,
+                     mark.column,
+                     {},
+                     {},
+                     "kind " + kind + " is not read by this gateway; objects of this kind are skipped"});
     }
   }
   return out;

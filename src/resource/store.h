@@ -48,9 +48,8 @@ class Store {
   template <typename T>
   const T* get(const std::string& ns, const std::string& name) const {
     auto at = objects_.find(ObjectKey{T::kKind, ns, name});
-    return at == objects_.end() || at->second.empty()
-               ? nullptr
-               : static_cast<const T*>(at->second.front().object.get());
+    return at == objects_.end() || at->second.empty() ? nullptr
+                                                      : static_cast<const T*>(at->second.front().object.get());
   }
   // All objects in force, in no particular order.
   template <typename Function>
@@ -87,8 +86,7 @@ class Store {
   void remove_file(Files::iterator at, Changes& changes);
 
   Files files_;
-  std::unordered_map<ObjectKey, std::vector<Candidate>, ObjectKeyHash>
-      objects_;  // candidates sorted, first in force
+  std::unordered_map<ObjectKey, std::vector<Candidate>, ObjectKeyHash> objects_;  // candidates sorted, first in force
 };
 
 }  // namespace sluice::resource

@@ -12,8 +12,7 @@ ParsedFile file(const std::string& name, std::string_view text) {
 }
 
 std::string map(const std::string& name, const std::string& value) {
-  return "---\n{kind: ConfigMap, apiVersion: v1, metadata: {name: " + name + "}, data: {k: '" +
-         value + "'}}\n";
+  return "---\n{kind: ConfigMap, apiVersion: v1, metadata: {name: " + name + "}, data: {k: '" + value + "'}}\n";
 }
 const std::string kBad = "---\n{kind: ConfigMap, apiVersion: v1, metadata: {name: a}, data: 5}\n";
 
@@ -37,9 +36,7 @@ struct Fixture : ::testing::Test {
       out += (out.empty() ? "" : " ") + c.key.name + ":" + value(c.before) + ">" + value(c.after);
     return out;
   }
-  std::string get(const std::string& name) {
-    return value(store.find({Kind::kConfigMap, "default", name}));
-  }
+  std::string get(const std::string& name) { return value(store.find({Kind::kConfigMap, "default", name})); }
   Store store;
 };
 using StoreTest = Fixture;
@@ -69,9 +66,7 @@ TEST_F(StoreTest, SyntaxErrorKeepsTheFile) {
   EXPECT_EQ(get("a"), "1");
   EXPECT_EQ(store.diagnostics("f").size(), 1u);
   Changes changes;
-  store.apply(
-      unreadable_file(std::make_shared<std::string>("f"), "cannot be read: Permission denied"),
-      changes);
+  store.apply(unreadable_file(std::make_shared<std::string>("f"), "cannot be read: Permission denied"), changes);
   EXPECT_TRUE(changes.empty());
   EXPECT_EQ(store.diagnostics()[0].render(), "f: cannot be read: Permission denied");
   EXPECT_EQ(apply("f", map("a", "2")), "a:1>2 b:1>-");
@@ -79,18 +74,15 @@ TEST_F(StoreTest, SyntaxErrorKeepsTheFile) {
 
 TEST_F(StoreTest, UnidentifiedObjectKeepsWhatIsMissing) {
   apply("f", map("a", "1") + map("b", "1"));
-  EXPECT_EQ(
-      apply("f", map("a", "2") + "---\n{kind: ConfigMap, apiVersion: v1, metadata: {nmae: b}}"),
-      "a:1>2");
+  EXPECT_EQ(apply("f", map("a", "2") + "---\n{kind: ConfigMap, apiVersion: v1, metadata: {nmae: b}}"), "a:1>2");
   EXPECT_EQ(get("b"), "1");
 }
 
 TEST_F(StoreTest, DuplicatesAcrossFiles) {
   EXPECT_EQ(apply("m", map("a", "m")), "a:->m");
   EXPECT_EQ(apply("z", map("a", "z")), "");
-  EXPECT_EQ(
-      store.diagnostics("z")[0].render(),
-      "z:2:1: ConfigMap default/a: is defined in m too; that one is in force, this one is ignored");
+  EXPECT_EQ(store.diagnostics("z")[0].render(),
+            "z:2:1: ConfigMap default/a: is defined in m too; that one is in force, this one is ignored");
   EXPECT_TRUE(store.diagnostics("m").empty());
   EXPECT_EQ(apply("c", map("a", "c")), "a:m>c");
   EXPECT_EQ(apply("m", map("a", "m2")), "");
@@ -110,9 +102,8 @@ TEST_F(StoreTest, UnknownKindsAreToldOnce) {
   apply("g", "{kind: Pod, apiVersion: v1}\n---\n{kind: Job, apiVersion: batch/v1}\n");
   auto all = store.diagnostics();
   ASSERT_EQ(all.size(), 2u);
-  EXPECT_EQ(
-      all[0].render(),
-      "f:1:1: info: kind Pod (v1) is not read by this gateway; objects of this kind are skipped");
+  EXPECT_EQ(all[0].render(),
+            "f:1:1: info: kind Pod (v1) is not read by this gateway; objects of this kind are skipped");
   EXPECT_EQ(all[1].severity, Severity::kInfo);
   EXPECT_EQ(count_errors(all), 0u);
 }
@@ -141,8 +132,7 @@ TEST_F(StoreTest, RandomChangesEqualFreshStore) {
     } else {
       std::string text;
       for (size_t n = random() % 4; n > 0; --n) {
-        text += map(std::string(1, static_cast<char>('a' + random() % 5)),
-                    std::to_string(random() % 3));
+        text += map(std::string(1, static_cast<char>('a' + random() % 5)), std::to_string(random() % 3));
       }
       files[name] = text;
       store.apply(file(name, text), changes);

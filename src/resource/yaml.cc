@@ -45,12 +45,10 @@ int escaped_unit(std::string_view text, size_t at) {
 // such pairs to YAML's `\UXXXXXXXX`. Only inside of a text that has them at all; an escaped
 // backslash is stepped over.
 bool join_surrogates(std::string_view text, std::string& out) {
-  if (text.find("\\ud8") == text.npos && text.find("\\uD8") == text.npos &&
-      text.find("\\ud9") == text.npos && text.find("\\uD9") == text.npos &&
-      text.find("\\uda") == text.npos && text.find("\\uDA") == text.npos &&
-      text.find("\\udb") == text.npos && text.find("\\uDB") == text.npos &&
-      text.find("\\udB") == text.npos && text.find("\\uDb") == text.npos &&
-      text.find("\\udA") == text.npos && text.find("\\uDa") == text.npos) {
+  if (text.find("\\ud8") == text.npos && text.find("\\uD8") == text.npos && text.find("\\ud9") == text.npos &&
+      text.find("\\uD9") == text.npos && text.find("\\uda") == text.npos && text.find("\\uDA") == text.npos &&
+      text.find("\\udb") == text.npos && text.find("\\uDB") == text.npos && text.find("\\udB") == text.npos &&
+      text.find("\\uDb") == text.npos && text.find("\\udA") == text.npos && text.find("\\uDa") == text.npos) {
     return false;
   }
   static constexpr char kHex[] = "0123456789ABCDEF";
@@ -58,8 +56,7 @@ bool join_surrogates(std::string_view text, std::string& out) {
     int high = escaped_unit(text, i);
     int low = high >= 0xD800 && high < 0xDC00 ? escaped_unit(text, i + 6) : -1;
     if (low >= 0xDC00 && low < 0xE000) {
-      uint32_t code = 0x10000 + ((static_cast<uint32_t>(high) - 0xD800) << 10) +
-                      (static_cast<uint32_t>(low) - 0xDC00);
+      uint32_t code = 0x10000 + ((static_cast<uint32_t>(high) - 0xD800) << 10) + (static_cast<uint32_t>(low) - 0xDC00);
       out += "\\U";
       for (int shift = 28; shift >= 0; shift -= 4) out += kHex[(code >> shift) & 15];
       i += 12;
@@ -79,8 +76,7 @@ class YamlStream::Impl {
  public:
   Impl(std::string_view text, const Limits& limits) : limits_(limits), text_(text) {
     if (text.size() > limits.max_text_bytes) {
-      fail({1, 1},
-           "the file is larger than " + std::to_string(limits.max_text_bytes >> 20) + " MiB");
+      fail({1, 1}, "the file is larger than " + std::to_string(limits.max_text_bytes >> 20) + " MiB");
       return;
     }
     if (join_surrogates(text, rewritten_)) text_ = rewritten_;
@@ -89,8 +85,7 @@ class YamlStream::Impl {
       fail({1, 1}, "out of memory");
       return;
     }
-    yaml_parser_set_input_string(&parser_, reinterpret_cast<const unsigned char*>(text_.data()),
-                                 text_.size());
+    yaml_parser_set_input_string(&parser_, reinterpret_cast<const unsigned char*>(text_.data()), text_.size());
   }
 
   ~Impl() {
@@ -204,8 +199,7 @@ class YamlStream::Impl {
         return Outcome::kEnd;
       case YAML_DOCUMENT_START_EVENT:
         if (++documents_ > limits_.max_documents) {
-          fail(mark,
-               "more than " + std::to_string(limits_.max_documents) + " documents in one file");
+          fail(mark, "more than " + std::to_string(limits_.max_documents) + " documents in one file");
         }
         return Outcome::kMore;
       case YAML_DOCUMENT_END_EVENT:
@@ -230,14 +224,12 @@ class YamlStream::Impl {
     const auto& data = event.data.scalar;
     std::string_view text(reinterpret_cast<const char*>(data.value), data.length);
     std::string_view tag = view(data.tag);
-    bool quoted =
-        data.style != YAML_PLAIN_SCALAR_STYLE || tag == "tag:yaml.org,2002:str" || tag == "!";
+    bool quoted = data.style != YAML_PLAIN_SCALAR_STYLE || tag == "tag:yaml.org,2002:str" || tag == "!";
     if (expects_key()) {
       set_key(text, mark);
       return;
     }
-    bool null = !quoted &&
-                (text.empty() || text == "~" || text == "null" || text == "Null" || text == "NULL");
+    bool null = !quoted && (text.empty() || text == "~" || text == "null" || text == "Null" || text == "NULL");
     Node node = null ? Node::null(mark) : Node::scalar(mark, copy(text), quoted);
     finish(node, 1, view(data.anchor));
   }
@@ -256,9 +248,7 @@ class YamlStream::Impl {
     finish(found->second.node.with_mark(mark), found->second.values, {});
   }
 
-  bool expects_key() const {
-    return !open_.empty() && open_.back().mapping && open_.back().expects_key;
-  }
+  bool expects_key() const { return !open_.empty() && open_.back().mapping && open_.back().expects_key; }
 
   void set_key(std::string_view key, Mark mark) {
     open_.back().key = copy(key);
@@ -284,29 +274,26 @@ class YamlStream::Impl {
 
   Node build_sequence(const Open& done) {
     size_t n = pending_.size() - done.first_value;
-    auto* items =
-        static_cast<Node*>(arena_.allocate(sizeof(Node) * std::max<size_t>(n, 1), alignof(Node)));
+    auto* items = static_cast<Node*>(arena_.allocate(sizeof(Node) * std::max<size_t>(n, 1), alignof(Node)));
     for (size_t i = 0; i < n; ++i) new (items + i) Node(pending_[done.first_value + i].value);
     return Node::sequence(done.mark, {items, n});
   }
 
   Node build_mapping(Open& done) {
-    std::span<const Pending> given(pending_.data() + done.first_value,
-                                   pending_.size() - done.first_value);
+    std::span<const Pending> given(pending_.data() + done.first_value, pending_.size() - done.first_value);
     check_duplicates(given);
     bool merges = false;
     for (const Pending& entry : given) merges |= entry.key == "<<" && !entry.value.is_scalar();
     if (merges) return merged_mapping(given, done);
-    auto* members = static_cast<Member*>(
-        arena_.allocate(sizeof(Member) * std::max<size_t>(given.size(), 1), alignof(Member)));
-    for (size_t i = 0; i < given.size(); ++i)
-      new (members + i) Member{given[i].key, given[i].key_mark, given[i].value};
+    auto* members =
+        static_cast<Member*>(arena_.allocate(sizeof(Member) * std::max<size_t>(given.size(), 1), alignof(Member)));
+    for (size_t i = 0; i < given.size(); ++i) new (members + i) Member{given[i].key, given[i].key_mark, given[i].value};
     return Node::mapping(done.mark, {members, given.size()});
   }
 
   void duplicate(const Pending& entry, Mark first) {
-    fail(entry.key_mark, "the key \"" + std::string(entry.key) +
-                             "\" is here twice, first at line " + std::to_string(first.line));
+    fail(entry.key_mark,
+         "the key \"" + std::string(entry.key) + "\" is here twice, first at line " + std::to_string(first.line));
   }
 
   void check_duplicates(std::span<const Pending> given) {
@@ -335,8 +322,7 @@ class YamlStream::Impl {
       seen.insert(entry.key);
     }
     auto merge = [&](const Node& from) {
-      if (!from.is_mapping())
-        return fail(from.mark(), "a merge key (<<) needs a mapping or a list of mappings");
+      if (!from.is_mapping()) return fail(from.mark(), "a merge key (<<) needs a mapping or a list of mappings");
       for (const Member& member : from.members()) {
         if (seen.insert(member.key).second) all.push_back(member);
       }
@@ -349,8 +335,8 @@ class YamlStream::Impl {
         merge(entry.value);
       }
     }
-    auto* members = static_cast<Member*>(
-        arena_.allocate(sizeof(Member) * std::max<size_t>(all.size(), 1), alignof(Member)));
+    auto* members =
+        static_cast<Member*>(arena_.allocate(sizeof(Member) * std::max<size_t>(all.size(), 1), alignof(Member)));
     std::uninitialized_copy(all.begin(), all.end(), members);
     done.values += static_cast<uint32_t>(all.size());
     return Node::mapping(done.mark, {members, all.size()});
@@ -359,9 +345,8 @@ class YamlStream::Impl {
   // A value is complete: it goes into the open collection, or is the document.
   void finish(Node node, uint32_t values, std::string_view anchor) {
     if (values > limits_.max_values) {
-      return fail(node.mark(), "the document holds more than " +
-                                   std::to_string(limits_.max_values) +
-                                   " values (aliases expanded)");
+      return fail(node.mark(),
+                  "the document holds more than " + std::to_string(limits_.max_values) + " values (aliases expanded)");
     }
     if (!anchor.empty()) anchors_[std::string(anchor)] = {node, values};
     if (open_.empty()) {
@@ -371,9 +356,8 @@ class YamlStream::Impl {
     Open& parent = open_.back();
     parent.values += values;  // both are at most max_values, which is far below 2^31
     if (parent.values > limits_.max_values) {
-      return fail(node.mark(), "the document holds more than " +
-                                   std::to_string(limits_.max_values) +
-                                   " values (aliases expanded)");
+      return fail(node.mark(),
+                  "the document holds more than " + std::to_string(limits_.max_values) + " values (aliases expanded)");
     }
     pending_.push_back({parent.key, parent.key_mark, node});
     parent.expects_key = true;
@@ -396,8 +380,7 @@ class YamlStream::Impl {
   Node root_;
 };
 
-YamlStream::YamlStream(std::string_view text, const Limits& limits)
-    : impl_(std::make_unique<Impl>(text, limits)) {}
+YamlStream::YamlStream(std::string_view text, const Limits& limits) : impl_(std::make_unique<Impl>(text, limits)) {}
 YamlStream::~YamlStream() = default;
 YamlStream::Next YamlStream::next() { return impl_->next(); }
 const Node& YamlStream::document() const { return impl_->document(); }

@@ -35,8 +35,8 @@ std::string parse(std::string_view text, const Limits& limits = {}) {
       case YamlStream::Next::kEnd:
         return out;
       case YamlStream::Next::kError:
-        return std::to_string(stream.error().mark.line) + ":" +
-               std::to_string(stream.error().mark.column) + ": " + stream.error().message;
+        return std::to_string(stream.error().mark.line) + ":" + std::to_string(stream.error().mark.column) + ": " +
+               stream.error().message;
       case YamlStream::Next::kDocument:
         out += (out.empty() ? "" : "|") + show(stream.document());
     }
@@ -94,8 +94,7 @@ TEST(Yaml, Errors) {
       {"b:\n  <<: [1]", "2:8: a merge key (<<) needs a mapping or a list of mappings"},
   };
   for (const Case& c : cases) EXPECT_EQ(parse(c.text), c.want) << c.text;
-  EXPECT_NE(parse("a: \xff\xfe").find("1:4: syntax error: "), std::string::npos)
-      << parse("a: \xff\xfe");
+  EXPECT_NE(parse("a: \xff\xfe").find("1:4: syntax error: "), std::string::npos) << parse("a: \xff\xfe");
 }
 
 TEST(Yaml, ManyKeysAreCheckedForDuplicates) {
@@ -108,14 +107,11 @@ TEST(Yaml, Limits) {
   Limits limits;
   limits.max_text_bytes = 3u << 20;
   EXPECT_EQ(parse(std::string((3u << 20) + 1, '#'), limits), "1:1: the file is larger than 3 MiB");
-  EXPECT_EQ(parse(std::string(65, '[') + std::string(65, ']')),
-            "1:65: nested deeper than 64 levels");
-  EXPECT_EQ(parse(std::string(64, '[') + std::string(64, ']')),
-            std::string(64, '[') + std::string(64, ']'));
+  EXPECT_EQ(parse(std::string(65, '[') + std::string(65, ']')), "1:65: nested deeper than 64 levels");
+  EXPECT_EQ(parse(std::string(64, '[') + std::string(64, ']')), std::string(64, '[') + std::string(64, ']'));
   limits.max_documents = 3;
   EXPECT_EQ(parse("--- 1\n--- 2\n--- 3\n", limits), "1|2|3");
-  EXPECT_EQ(parse("--- 1\n--- 2\n--- 3\n--- 4\n", limits),
-            "4:1: more than 3 documents in one file");
+  EXPECT_EQ(parse("--- 1\n--- 2\n--- 3\n--- 4\n", limits), "4:1: more than 3 documents in one file");
 }
 
 TEST(Yaml, BillionLaughs) {
@@ -126,8 +122,7 @@ TEST(Yaml, BillionLaughs) {
     for (int j = 0; j < 10; ++j) text += (j ? ", " : "") + before;
     text += "]\n";
   }
-  EXPECT_NE(parse(text).find("the document holds more than 1000000 values (aliases expanded)"),
-            std::string::npos);
+  EXPECT_NE(parse(text).find("the document holds more than 1000000 values (aliases expanded)"), std::string::npos);
 }
 
 TEST(Yaml, Marks) {
@@ -162,10 +157,9 @@ TEST(Yaml, Scalars) {
 // bounds.
 TEST(Yaml, RandomBytes) {
   std::mt19937 random(1);
-  const std::string_view pieces[] = {"a",     ": ",      "\n",   "- ", "[",    "]",
-                                     "{",     "}",       "&x ",  "*x", "<<: ", "'",
-                                     "\"",    "\\ud83d", "|\n",  "  ", "\t",   "#",
-                                     "---\n", "!!str ",  "\xff", "? ", ",",    "\xEF\xBB\xBF"};
+  const std::string_view pieces[] = {"a",   ": ", "\n",    "- ",     "[",    "]",       "{",   "}",
+                                     "&x ", "*x", "<<: ",  "'",      "\"",   "\\ud83d", "|\n", "  ",
+                                     "\t",  "#",  "---\n", "!!str ", "\xff", "? ",      ",",   "\xEF\xBB\xBF"};
   for (int i = 0; i < 20000; ++i) {
     std::string text;
     for (size_t n = random() % 24; n > 0; --n) text += pieces[random() % std::size(pieces)];

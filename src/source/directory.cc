@@ -19,8 +19,8 @@ namespace {
 // What is told of a directory of manifests, and of one that only holds links or the root. The
 // latter may be anybody's, with files that are written all the time: of those only the end of
 // writing.
-constexpr uint32_t kPlainEvents = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM |
-                                  IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF;
+constexpr uint32_t kPlainEvents =
+    IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF;
 constexpr uint32_t kEvents = kPlainEvents | IN_MODIFY | IN_ATTRIB;
 
 std::string join(const std::string& dir, const std::string& name) {
@@ -39,9 +39,7 @@ std::string name_of(const std::string& path) {
   return slash == path.npos ? path : path.substr(slash + 1);
 }
 
-int64_t mtime_ns(const struct stat& info) {
-  return info.st_mtim.tv_sec * 1'000'000'000LL + info.st_mtim.tv_nsec;
-}
+int64_t mtime_ns(const struct stat& info) { return info.st_mtim.tv_sec * 1'000'000'000LL + info.st_mtim.tv_nsec; }
 
 bool is_hidden(const std::string& name) { return name[0] == '.'; }
 
@@ -72,8 +70,7 @@ Result<std::unique_ptr<Directory>> Directory::open(const std::string& root) {
     return Error{root + ": is neither a directory nor a file"};
   }
   out->inotify_ = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-  if (out->inotify_ < 0)
-    return Error{std::string("cannot watch files: inotify: ") + strerror(errno)};
+  if (out->inotify_ < 0) return Error{std::string("cannot watch files: inotify: ") + strerror(errno)};
   if (!out->walk_root(out->tree_)) return Error{out->tree_.problems.back().render()};
   if (out->tree_.unwatched) out->rescan_due_ = 0;
   return out;
@@ -83,8 +80,7 @@ std::vector<std::string> Directory::files() const {
   std::vector<std::string> out;
   out.reserve(tree_.file_count);
   for (const auto& [path, dir] : tree_.dirs) {
-    for (const auto& [name, state] : dir.files)
-      out.push_back(only_.empty() ? join(path, name) : root_);
+    for (const auto& [name, state] : dir.files) out.push_back(only_.empty() ? join(path, name) : root_);
   }
   std::sort(out.begin(), out.end());
   return out;
@@ -100,13 +96,11 @@ void Directory::problem(Tree& tree, const std::string& path, std::string message
 }
 
 int Directory::watch(Tree& tree, const std::string& path, bool of_manifests) {
-  int watch = inotify_add_watch(inotify_, path.c_str(),
-                                (of_manifests ? kEvents : kPlainEvents) | IN_ONLYDIR | IN_MASK_ADD);
+  int watch =
+      inotify_add_watch(inotify_, path.c_str(), (of_manifests ? kEvents : kPlainEvents) | IN_ONLYDIR | IN_MASK_ADD);
   if (watch < 0 && errno != ENOENT && errno != ENOTDIR) {
-    std::string reason =
-        errno == ENOSPC ? "the limit fs.inotify.max_user_watches is reached" : strerror(errno);
-    if (!tree.unwatched)
-      problem(tree, path, "cannot be watched: " + reason + "; changes are looked for every second");
+    std::string reason = errno == ENOSPC ? "the limit fs.inotify.max_user_watches is reached" : strerror(errno);
+    if (!tree.unwatched) problem(tree, path, "cannot be watched: " + reason + "; changes are looked for every second");
     tree.unwatched = true;
   }
   return watch;
@@ -156,8 +150,7 @@ bool Directory::walk_root(Tree& tree) {
     Dir& dir = tree.dirs[parent];
     dir.watch = watch(tree, parent, false);
     if (dir.watch >= 0) tree.by_watch[dir.watch].push_back(parent);
-    dir.files[only_] = {info.st_dev, info.st_ino, static_cast<uint64_t>(info.st_size),
-                        mtime_ns(info)};
+    dir.files[only_] = {info.st_dev, info.st_ino, static_cast<uint64_t>(info.st_size), mtime_ns(info)};
     tree.file_count = 1;
     return true;
   }
@@ -169,8 +162,7 @@ bool Directory::walk_root(Tree& tree) {
 void Directory::walk(Tree& tree, const std::string& path, int depth,
                      std::vector<std::pair<uint64_t, uint64_t>>& ancestors) {
   if (depth > kMaxDepth) {
-    return problem(tree, path,
-                   "is left out: deeper than " + std::to_string(kMaxDepth) + " directories");
+    return problem(tree, path, "is left out: deeper than " + std::to_string(kMaxDepth) + " directories");
   }
   // The watch comes before the listing: what appears in between is seen twice rather than never.
   int watched = watch(tree, path, true);
@@ -197,16 +189,15 @@ void Directory::walk(Tree& tree, const std::string& path, int depth,
     if (std::find(paths.begin(), paths.end(), path) == paths.end()) paths.push_back(path);
   }
   std::vector<std::string> subdirs;
-  while (const dirent* entry = readdir(listing))
-    add_entry(tree, dir, path, entry->d_name, entry->d_type, subdirs);
+  while (const dirent* entry = readdir(listing)) add_entry(tree, dir, path, entry->d_name, entry->d_type, subdirs);
   closedir(listing);
   ancestors.push_back(identity);
   for (const std::string& name : subdirs) walk(tree, join(path, name), depth + 1, ancestors);
   ancestors.pop_back();
 }
 
-void Directory::add_entry(Tree& tree, Dir& dir, const std::string& path, const std::string& name,
-                          unsigned char type, std::vector<std::string>& subdirs) {
+void Directory::add_entry(Tree& tree, Dir& dir, const std::string& path, const std::string& name, unsigned char type,
+                          std::vector<std::string>& subdirs) {
   if (is_hidden(name)) return;
   bool manifest = is_manifest_name(name);
   if (type == DT_DIR) return subdirs.push_back(name);
@@ -233,8 +224,8 @@ void Directory::add_entry(Tree& tree, Dir& dir, const std::string& path, const s
     return;
   }
   if (dir.files
-          .insert_or_assign(name, FileState{info.st_dev, info.st_ino,
-                                            static_cast<uint64_t>(info.st_size), mtime_ns(info)})
+          .insert_or_assign(name,
+                            FileState{info.st_dev, info.st_ino, static_cast<uint64_t>(info.st_size), mtime_ns(info)})
           .second) {
     ++tree.file_count;
   }
@@ -251,8 +242,7 @@ void Directory::on_readable(uint64_t now_ms) {
     for (char* p = buffer; p < buffer + n;) {
       auto* event = reinterpret_cast<inotify_event*>(p);
       p += sizeof(inotify_event) + event->len;
-      on_event(event->wd, event->mask, event->len ? std::string(event->name) : std::string(),
-               now_ms);
+      on_event(event->wd, event->mask, event->len ? std::string(event->name) : std::string(), now_ms);
     }
   }
 }
@@ -265,8 +255,7 @@ void Directory::on_event(int watch, uint32_t mask, const std::string& name, uint
   }
   auto links = tree_.links.find(watch);
   if (links != tree_.links.end()) {
-    constexpr uint32_t kReplaced =
-        IN_CREATE | IN_MOVED_TO | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_DELETE;
+    constexpr uint32_t kReplaced = IN_CREATE | IN_MOVED_TO | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_DELETE;
     if ((mask & IN_IGNORED) || ((mask & kReplaced) && links->second.contains(name))) {
       // A vanished link may be on its way back.
       bool gone = mask & (IN_MOVED_FROM | IN_DELETE | IN_IGNORED);
@@ -279,8 +268,7 @@ void Directory::on_event(int watch, uint32_t mask, const std::string& name, uint
   if (mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED)) {
     // The parent's event tells of directories inside the tree; of the root nobody else does.
     for (const std::string& path : found->second) {
-      if (path == root_ || !only_.empty())
-        rescan_due_ = std::min(rescan_due_.value_or(UINT64_MAX), now_ms + kGraceMs);
+      if (path == root_ || !only_.empty()) rescan_due_ = std::min(rescan_due_.value_or(UINT64_MAX), now_ms + kGraceMs);
     }
     return;
   }
@@ -289,8 +277,7 @@ void Directory::on_event(int watch, uint32_t mask, const std::string& name, uint
   for (const std::string& path : paths) on_entry(path, mask, name, now_ms);
 }
 
-void Directory::on_entry(const std::string& dir, uint32_t mask, const std::string& name,
-                         uint64_t now_ms) {
+void Directory::on_entry(const std::string& dir, uint32_t mask, const std::string& name, uint64_t now_ms) {
   if (!only_.empty() ? name != only_ : is_hidden(name)) return;
   std::string path = join(dir, name);
   bool directory = (mask & IN_ISDIR) || tree_.dirs.contains(path);
@@ -304,8 +291,7 @@ void Directory::on_entry(const std::string& dir, uint32_t mask, const std::strin
     struct stat info;
     if (lstat(path.c_str(), &info) == 0 && S_ISLNK(info.st_mode)) {
       watch_links(tree_, path);
-      if (stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode) && only_.empty())
-        return add_directory(path, now_ms);
+      if (stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode) && only_.empty()) return add_directory(path, now_ms);
       later(path, now_ms, true);
     } else if ((mask & IN_MOVED_TO) || info.st_nlink > 1) {
       later(path, now_ms, true);
@@ -339,8 +325,7 @@ void Directory::forget(const std::string& gone, uint64_t now_ms) {
       ++at;
       continue;
     }
-    for (const auto& [name, state] : at->second.files)
-      later(join(path, name), now_ms + kGraceMs, false);
+    for (const auto& [name, state] : at->second.files) later(join(path, name), now_ms + kGraceMs, false);
     auto watched = tree_.by_watch.find(at->second.watch);
     if (watched != tree_.by_watch.end()) {
       std::erase(watched->second, path);
@@ -371,8 +356,7 @@ void Directory::add_directory(const std::string& path, uint64_t now_ms) {
   walk(fresh, path, static_cast<int>(ancestors.size()), ancestors);
   for (auto& [dir_path, dir] : fresh.dirs) {
     for (const auto& [name, state] : dir.files) {
-      later(join(dir_path, name), now_ms + (was_just_written(state.changed_ns) ? kQuietMs : 0),
-            false);
+      later(join(dir_path, name), now_ms + (was_just_written(state.changed_ns) ? kQuietMs : 0), false);
     }
     Dir& known = tree_.dirs[dir_path];
     known.watch = dir.watch;
@@ -387,8 +371,7 @@ void Directory::add_directory(const std::string& path, uint64_t now_ms) {
     }
   }
   for (auto& [watched, names] : fresh.links) tree_.links[watched].merge(names);
-  std::erase_if(tree_.problems,
-                [&](const auto& p) { return p.file == path || p.file.starts_with(path + "/"); });
+  std::erase_if(tree_.problems, [&](const auto& p) { return p.file == path || p.file.starts_with(path + "/"); });
   tree_.problems.insert(tree_.problems.end(), fresh.problems.begin(), fresh.problems.end());
   if (fresh.unwatched) {
     tree_.unwatched = true;
@@ -398,8 +381,7 @@ void Directory::add_directory(const std::string& path, uint64_t now_ms) {
 
 std::optional<uint64_t> Directory::deadline() const {
   std::optional<uint64_t> out = rescan_due_;
-  for (const auto& [path, pending] : pending_)
-    out = std::min(out.value_or(pending.due), pending.due);
+  for (const auto& [path, pending] : pending_) out = std::min(out.value_or(pending.due), pending.due);
   return out;
 }
 
@@ -443,8 +425,7 @@ void Directory::settle(const std::string& path, bool force, Changes& out) {
   std::erase_if(tree_.problems, [&](const auto& problem) { return problem.file == path; });
   FileState state{info.st_dev, info.st_ino, static_cast<uint64_t>(info.st_size), mtime_ns(info)};
   if (known == dir.files.end()) {
-    if (tree_.file_count >= kMaxFiles)
-      return problem(tree_, path, "is left out: there are too many files");
+    if (tree_.file_count >= kMaxFiles) return problem(tree_, path, "is left out: there are too many files");
     dir.files.emplace(name, state);
     ++tree_.file_count;
   } else {
@@ -495,22 +476,19 @@ void Directory::rescan(uint64_t now_ms) {
     for (auto& [name, state] : dir.files) {
       const FileState* known = nullptr;
       if (before != tree_.dirs.end()) {
-        if (auto at = before->second.files.find(name); at != before->second.files.end())
-          known = &at->second;
+        if (auto at = before->second.files.find(name); at != before->second.files.end()) known = &at->second;
       }
       if (known && *known == state) continue;
       // Behind a swapped link the new file is complete. A file whose events were lost may still be
       // written.
       bool swapped = known && known->inode != state.inode && !events_lost_;
-      later(join(path, name),
-            now_ms + (!swapped && was_just_written(state.changed_ns) ? kQuietMs : 0), false);
+      later(join(path, name), now_ms + (!swapped && was_just_written(state.changed_ns) ? kQuietMs : 0), false);
     }
   }
   // Watches of what is no longer part of the tree.
   auto drop_unused = [&](const auto& table) {
     for (const auto& [watched, unused] : table) {
-      if (!fresh.by_watch.contains(watched) && !fresh.links.contains(watched))
-        inotify_rm_watch(inotify_, watched);
+      if (!fresh.by_watch.contains(watched) && !fresh.links.contains(watched)) inotify_rm_watch(inotify_, watched);
     }
   };
   drop_unused(tree_.by_watch);

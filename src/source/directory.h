@@ -85,11 +85,9 @@ class Directory {
     bool unreadable = false;
   };
   struct Tree {
-    std::map<std::string, Dir> dirs;  // by path
-    std::unordered_map<int, std::vector<std::string>>
-        by_watch;  // one inode may be reached by several paths
-    std::unordered_map<int, std::set<std::string>>
-        links;  // names whose change may change a link's target
+    std::map<std::string, Dir> dirs;                             // by path
+    std::unordered_map<int, std::vector<std::string>> by_watch;  // one inode may be reached by several paths
+    std::unordered_map<int, std::set<std::string>> links;        // names whose change may change a link's target
     size_t file_count = 0;
     bool unwatched = false;  // some directory can't be watched
     resource::Diagnostics problems;
@@ -99,10 +97,9 @@ class Directory {
 
   // Reading.
   bool walk_root(Tree& tree);
-  void walk(Tree& tree, const std::string& path, int depth,
-            std::vector<std::pair<uint64_t, uint64_t>>& ancestors);
-  void add_entry(Tree& tree, Dir& dir, const std::string& path, const std::string& name,
-                 unsigned char type, std::vector<std::string>& subdirs);
+  void walk(Tree& tree, const std::string& path, int depth, std::vector<std::pair<uint64_t, uint64_t>>& ancestors);
+  void add_entry(Tree& tree, Dir& dir, const std::string& path, const std::string& name, unsigned char type,
+                 std::vector<std::string>& subdirs);
   int watch(Tree& tree, const std::string& path, bool of_manifests);
   void watch_links(Tree& tree, const std::string& path);
   void problem(Tree& tree, const std::string& path, std::string message);

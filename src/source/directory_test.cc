@@ -19,9 +19,9 @@ namespace {
 namespace fs = std::filesystem;
 
 uint64_t now_ms() {
-  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
-                                   std::chrono::steady_clock::now().time_since_epoch())
-                                   .count());
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch())
+          .count());
 }
 
 struct DirectoryTest : ::testing::Test {
@@ -36,9 +36,7 @@ struct DirectoryTest : ::testing::Test {
     fs::remove_all(top);
   }
 
-  void write(const std::string& path, const std::string& text = "x") {
-    std::ofstream(top + "/" + path) << text;
-  }
+  void write(const std::string& path, const std::string& text = "x") { std::ofstream(top + "/" + path) << text; }
   void open(const std::string& path) {
     auto opened = Directory::open(path);
     ASSERT_TRUE(opened) << opened.error().message;
@@ -68,8 +66,7 @@ struct DirectoryTest : ::testing::Test {
   }
   std::string files() {
     std::string text;
-    for (const auto& f : directory->files())
-      text += (text.empty() ? "" : " ") + f.substr(top.size() + 1);
+    for (const auto& f : directory->files()) text += (text.empty() ? "" : " ") + f.substr(top.size() + 1);
     return text;
   }
 
@@ -78,10 +75,9 @@ struct DirectoryTest : ::testing::Test {
 };
 
 TEST(Files, ManifestNames) {
-  for (const char* good : {"a.yaml", "a.yml", "a.json", "A-b.c.yaml"})
-    EXPECT_TRUE(is_manifest_name(good)) << good;
-  for (const char* bad : {"", "a", "a.txt", ".a.yaml", ".a.yaml.swp", "a.yaml~", "#a.yaml#",
-                          "#a.yaml", "4913", "a.yaml.tmp"}) {
+  for (const char* good : {"a.yaml", "a.yml", "a.json", "A-b.c.yaml"}) EXPECT_TRUE(is_manifest_name(good)) << good;
+  for (const char* bad :
+       {"", "a", "a.txt", ".a.yaml", ".a.yaml.swp", "a.yaml~", "#a.yaml#", "#a.yaml", "4913", "a.yaml.tmp"}) {
     EXPECT_FALSE(is_manifest_name(bad)) << bad;
   }
 }
@@ -89,14 +85,11 @@ TEST(Files, ManifestNames) {
 TEST_F(DirectoryTest, ReadFile) {
   write("conf/a.yaml", "hello");
   EXPECT_EQ(*read_file(root + "/a.yaml", 5), "hello");
-  EXPECT_EQ(read_file(root + "/a.yaml", 4).error().message,
-            "cannot be read: it is larger than 0 MiB");
-  EXPECT_EQ(read_file(root + "/none", 4).error().message,
-            "cannot be read: No such file or directory");
+  EXPECT_EQ(read_file(root + "/a.yaml", 4).error().message, "cannot be read: it is larger than 0 MiB");
+  EXPECT_EQ(read_file(root + "/none", 4).error().message, "cannot be read: No such file or directory");
   EXPECT_EQ(read_file(root, 4).error().message, "cannot be read: it is not a regular file");
   mkfifo((root + "/pipe").c_str(), 0600);
-  EXPECT_EQ(read_file(root + "/pipe", 4).error().message,
-            "cannot be read: it is not a regular file");
+  EXPECT_EQ(read_file(root + "/pipe", 4).error().message, "cannot be read: it is not a regular file");
   EXPECT_EQ(load_file(root + "/none.yaml").diagnostics.at(0).render(),
             root + "/none.yaml: cannot be read: No such file or directory");
 }
@@ -129,11 +122,9 @@ TEST_F(DirectoryTest, Listing) {
 }
 
 TEST_F(DirectoryTest, OpenErrors) {
-  EXPECT_EQ(Directory::open(top + "/none").error().message,
-            top + "/none: No such file or directory");
+  EXPECT_EQ(Directory::open(top + "/none").error().message, top + "/none: No such file or directory");
   mkfifo((top + "/pipe").c_str(), 0600);
-  EXPECT_EQ(Directory::open(top + "/pipe").error().message,
-            top + "/pipe: is neither a directory nor a file");
+  EXPECT_EQ(Directory::open(top + "/pipe").error().message, top + "/pipe: is neither a directory nor a file");
 }
 
 TEST_F(DirectoryTest, WriteIsSeenAtOnce) {
@@ -291,13 +282,9 @@ TEST_F(DirectoryTest, LinkedDirectoriesAndLoops) {
   EXPECT_EQ(files(), "conf/more/m.yaml");
   std::string problems;
   for (const auto& p : directory->problems()) problems += p.render().substr(top.size() + 1) + "\n";
-  EXPECT_EQ(
-      problems.find("conf/broken.yaml: cannot be read: No such file or directory") != problems.npos,
-      true)
+  EXPECT_EQ(problems.find("conf/broken.yaml: cannot be read: No such file or directory") != problems.npos, true)
       << problems;
-  EXPECT_EQ(problems.find("conf/loop: is left out: the link leads back to a directory above it") !=
-                problems.npos,
-            true)
+  EXPECT_EQ(problems.find("conf/loop: is left out: the link leads back to a directory above it") != problems.npos, true)
       << problems;
   write("more/n.yaml");
   EXPECT_EQ(changes(500, "+conf/more/n.yaml"), "+conf/more/n.yaml");
@@ -332,8 +319,7 @@ TEST_F(DirectoryTest, VanishedRootKeepsEverything) {
   EXPECT_EQ(changes(400), "");
   EXPECT_EQ(files(), "conf/a.yaml conf/b.yaml");
   ASSERT_FALSE(directory->problems().empty());
-  EXPECT_EQ(directory->problems()[0].render(),
-            root + ": cannot be read: No such file or directory");
+  EXPECT_EQ(directory->problems()[0].render(), root + ": cannot be read: No such file or directory");
   fs::create_directory(root);
   write("conf/a.yaml", "new");
   EXPECT_EQ(changes(600), "+conf/a.yaml -conf/b.yaml");
@@ -409,8 +395,7 @@ TEST_F(DirectoryTest, RandomOperationsConverge) {
   };
   for (int round = 0; round < 25; ++round) {
     for (int i = 0; i < 20; ++i) {
-      std::string a = root + "/d" + std::to_string(random() % 3),
-                  b = root + "/d" + std::to_string(random() % 3);
+      std::string a = root + "/d" + std::to_string(random() % 3), b = root + "/d" + std::to_string(random() % 3);
       std::string file = a + "/f" + std::to_string(random() % 4) + ".yaml";
       std::error_code ignored;
       switch (random() % 8) {

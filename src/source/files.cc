@@ -39,8 +39,7 @@ int read_all(int fd, std::string& out, size_t expected, size_t limit) {
 }  // namespace
 
 bool is_manifest_name(std::string_view name) {
-  if (name.empty() || name.front() == '.' || name.front() == '#' || name.back() == '~')
-    return false;
+  if (name.empty() || name.front() == '.' || name.front() == '#' || name.back() == '~') return false;
   return name.ends_with(".yaml") || name.ends_with(".yml") || name.ends_with(".json");
 }
 
@@ -57,8 +56,7 @@ Result<std::string> read_file(const std::string& path, size_t limit) {
     error = size > limit ? EFBIG : read_all(fd, content, size, limit);
   }
   close(fd);
-  if (error == EFBIG)
-    return Error{"cannot be read: it is larger than " + std::to_string(limit >> 20) + " MiB"};
+  if (error == EFBIG) return Error{"cannot be read: it is larger than " + std::to_string(limit >> 20) + " MiB"};
   if (error) return cannot_read(error);
   if (!regular) return Error{"cannot be read: it is not a regular file"};
   return content;
@@ -71,8 +69,8 @@ resource::ParsedFile load_file(const std::string& path, const resource::Limits& 
   return resource::parse_manifests(*text, std::move(name), limits);
 }
 
-std::vector<resource::ParsedFile> load_files(const std::vector<std::string>& paths,
-                                             unsigned threads, const resource::Limits& limits) {
+std::vector<resource::ParsedFile> load_files(const std::vector<std::string>& paths, unsigned threads,
+                                             const resource::Limits& limits) {
   constexpr size_t kChunk = 32;
   std::vector<resource::ParsedFile> out(paths.size());
   std::atomic<size_t> next{0};

@@ -25,7 +25,7 @@ resource::ParsedFile load_file(const std::string& path, const resource::Limits& 
 
 // The same for many, in the order of `paths`, on up to `threads` threads (the calling one
 // included).
-std::vector<resource::ParsedFile> load_files(const std::vector<std::string>& paths,
-                                             unsigned threads, const resource::Limits& limits = {});
+std::vector<resource::ParsedFile> load_files(const std::vector<std::string>& paths, unsigned threads,
+                                             const resource::Limits& limits = {});
 
 }  // namespace sluice::source

@@ -14,9 +14,8 @@ ClusterState::~ClusterState() = default;
 
 void ClusterState::update(std::shared_ptr<const config::Cluster> config) {
   const bool first = config_ == nullptr;
-  const bool connections_differ =
-      !first && (config_->tls != config->tls || config_->protocol != config->protocol ||
-                 config_->send_proxy_protocol != config->send_proxy_protocol);
+  const bool connections_differ = !first && (config_->tls != config->tls || config_->protocol != config->protocol ||
+                                             config_->send_proxy_protocol != config->send_proxy_protocol);
   const bool same_endpoints = !first && config_->endpoints == config->endpoints;
   config_ = std::move(config);
   dirty_ = true;
@@ -76,8 +75,8 @@ void ClusterState::rebuild_candidates() {
     }
   }
   if (candidates_.empty()) return;
-  balancer_ = make_load_balancer({config_->load_balancing, config_->ring_size, config_->maglev_table}, candidates_,
-                                 random_);
+  balancer_ =
+      make_load_balancer({config_->load_balancing, config_->ring_size, config_->maglev_table}, candidates_, random_);
 }
 
 EndpointState* ClusterState::choose(bool has_hash, uint64_t hash, std::span<EndpointState* const> tried) {
@@ -90,8 +89,8 @@ EndpointState* ClusterState::choose(bool has_hash, uint64_t hash, std::span<Endp
     if (std::find(tried.begin(), tried.end(), chosen) != tried.end()) continue;
     if (any_warming_ && warming_up(*chosen)) {
       // Accept in proportion to the endpoint's age.
-      const double age = static_cast<double>(loop_.now_ms() - chosen->added_ms) /
-                         static_cast<double>(config_->slow_start.count());
+      const double age =
+          static_cast<double>(loop_.now_ms() - chosen->added_ms) / static_cast<double>(config_->slow_start.count());
       if (random_.unit() > std::max(age, 0.1)) continue;
     }
     return chosen;
@@ -135,6 +134,12 @@ void ClusterState::observe(EndpointState& endpoint, const TryResult& result) {
   if (!result.local_failure && result.status == 0) return;  // cancelled by the client: says nothing
   if (!result.local_failure && result.status < 500) {
     endpoint.consecutive_5xx = endpoint.consecutive_gateway_errors = 0;
+    // Well for as long as the first ejection lasts: one less "in a row".
+    if (endpoint.ejections > 0 &&
+        loop_.now_ms() - endpoint.returned_ms >= static_cast<uint64_t>(config_->outlier.base_ejection_time.count())) {
+      --endpoint.ejections;
+      endpoint.returned_ms = loop_.now_ms();
+    }
     return;
   }
   ++endpoint.consecutive_5xx;
@@ -173,7 +178,9 @@ void ClusterState::arm_ejection_timer() {
 
 void ClusterState::on_ejection_timer() {
   for (const auto& endpoint : endpoints_) {
-    if (endpoint->ejected() && endpoint->ejected_until_ms <= loop_.now_ms()) endpoint->ejected_until_ms = 0;
+    if (!endpoint->ejected() || endpoint->ejected_until_ms > loop_.now_ms()) continue;
+    endpoint->ejected_until_ms = 0;
+    endpoint->returned_ms = loop_.now_ms();
   }
   dirty_ = true;
   arm_ejection_timer();

@@ -17,7 +17,7 @@ namespace sluice::upstream {
 
 // How one try ended, for outlier detection.
 struct TryResult {
-  int status = 0;            // of the response; 0: none came
+  int status = 0;              // of the response; 0: none came
   bool local_failure = false;  // connect failure, reset, timeout
 };
 

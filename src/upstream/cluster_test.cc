@@ -223,7 +223,8 @@ TEST(SlowStart, NewEndpointGetsLessAtFirst) {
 
 // --- ClusterManager ---
 
-std::shared_ptr<config::Snapshot> snapshot(uint64_t version, std::vector<std::pair<uint32_t, std::shared_ptr<config::Cluster>>> clusters) {
+std::shared_ptr<config::Snapshot> snapshot(
+    uint64_t version, std::vector<std::pair<uint32_t, std::shared_ptr<config::Cluster>>> clusters) {
   auto out = std::make_shared<config::Snapshot>();
   out->version = version;
   for (auto& [slot, c] : clusters) {

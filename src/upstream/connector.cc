@@ -119,7 +119,8 @@ void Connector::handshake(Attempt& attempt) {
     if (result.status == net::IoStatus::kAgain) return;
     if (result.status != net::IoStatus::kOk) {
       std::string why = tls->error_text();
-      return fail(http::StreamError::kConnectFailed, "TLS_error: " + (why.empty() ? "peer closed the connection" : why));
+      return fail(http::StreamError::kConnectFailed,
+                  "TLS_error: " + (why.empty() ? "peer closed the connection" : why));
     }
   }
   state_ = State::kDone;

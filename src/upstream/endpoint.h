@@ -1,6 +1,6 @@
 #pragma once
-// A worker's run-time state of one endpoint: its connections, load and recent failures. It outlives the endpoint set that
-// named it as long as requests are under way.
+// A worker's run-time state of one endpoint: its connections, load and recent failures. It outlives the endpoint set
+// that named it as long as requests are under way.
 
 #include <cstdint>
 #include <memory>
@@ -19,15 +19,16 @@ struct EndpointState {
   std::unique_ptr<Pool> pool;
 
   uint32_t active_requests = 0;
-  uint32_t references = 0;      // requests under way that hold this state
-  bool removed = false;         // no longer in the endpoint set
-  uint64_t added_ms = 0;        // for slow start
+  uint32_t references = 0;  // requests under way that hold this state
+  bool removed = false;     // no longer in the endpoint set
+  uint64_t added_ms = 0;    // for slow start
 
   // Outlier detection.
   uint32_t consecutive_5xx = 0;
   uint32_t consecutive_gateway_errors = 0;
-  uint32_t ejections = 0;       // in a row
+  uint32_t ejections = 0;         // in a row
   uint64_t ejected_until_ms = 0;  // 0: not ejected
+  uint64_t returned_ms = 0;       // end of the last ejection
 
   // Counters for the admin dump.
   uint64_t requests = 0;

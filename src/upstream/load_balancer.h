@@ -4,8 +4,8 @@
 //  round robin    in turn; with weights by earliest deadline (a heap of 1/weight steps)
 //  least request  two random candidates, the one with fewer requests per weight (power of two choices)
 //  random         by weight
-//  ring hash      Ketama-like: each endpoint has points in proportion to its weight; the first point at or after the hash
-//  Maglev         the table of Eisenbud et al., NSDI 2016, filled in proportion to weight
+//  ring hash      Ketama-like: each endpoint has points in proportion to its weight; the first point at or after the
+//  hash Maglev         the table of Eisenbud et al., NSDI 2016, filled in proportion to weight
 
 #include <cstdint>
 #include <memory>

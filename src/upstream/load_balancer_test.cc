@@ -134,7 +134,8 @@ TEST(Hashing, StaysStableWhenAnEndpointLeaves) {
     fewer.erase(fewer.begin() + 4);
     // The ring has at least ring_size points in all: keep the points per endpoint the same, as the balancer would with
     // a larger minimum.
-    auto after = make_load_balancer({c.kind, c.kind == Kind::kRingHash ? 1024u * 9 / 10 : 1024u, 65537}, fewer, world.random);
+    auto after =
+        make_load_balancer({c.kind, c.kind == Kind::kRingHash ? 1024u * 9 / 10 : 1024u, 65537}, fewer, world.random);
     int others = 0, moved = 0, of_gone = 0;
     std::map<const EndpointState*, int> heirs;
     for (int i = 0; i < 20'000; ++i) {

@@ -163,7 +163,8 @@ void Pool::on_connected(Connector& connector, net::Stream stream) {
   loop_.destroy_later(connection);
 }
 
-// A connection that begins with a PROXY header speaks for one client: it carries the request it was made for, and no other.
+// A connection that begins with a PROXY header speaks for one client: it carries the request it was made for, and no
+// other.
 void Pool::on_private_connected(Connector& connector, net::Stream stream) {
   StreamWaiter* waiter = first_waiter_;
   while (waiter && waiter->needs_.proxy_header != connector.proxy_header()) waiter = waiter->next_;

@@ -1,6 +1,6 @@
 #pragma once
-// Pool: a worker's connections to one endpoint. HTTP/1: idle connections are kept last in, first out; HTTP/2: streams go
-// to the first connection with room, and another connection is opened when all are full.
+// Pool: a worker's connections to one endpoint. HTTP/1: idle connections are kept last in, first out; HTTP/2: streams
+// go to the first connection with room, and another connection is opened when all are full.
 
 #include <cstdint>
 #include <memory>
@@ -16,7 +16,7 @@
 namespace sluice::http {
 class Http1ClientConnection;
 class Http2ClientConnection;
-}
+}  // namespace sluice::http
 
 namespace sluice::upstream {
 
@@ -24,8 +24,8 @@ class ClusterState;
 
 // What a request tells the pool about itself. The texts outlive the wait for a stream.
 struct StreamNeeds {
-  bool replayable = true;   // false: the request must not be sent twice, so a kept connection is checked first
-  std::string_view sni;     // for UpstreamTls without a fixed name
+  bool replayable = true;         // false: the request must not be sent twice, so a kept connection is checked first
+  std::string_view sni;           // for UpstreamTls without a fixed name
   std::string_view proxy_header;  // PROXY protocol header; such connections are not shared
   bool fresh_connection = false;  // after a closing race: no kept connection
 };
@@ -99,10 +99,10 @@ class Pool final : public Connector::Owner, public http::ClientConnection::Obser
   event::Loop& loop_;
   ClusterState& cluster_;
   EndpointState& endpoint_;
-  const bool http2_;  // when the protocol of the cluster changes, its endpoints get new pools
-  std::vector<IdleConnection> idle_;                   // HTTP/1, oldest first
-  std::vector<Multiplexed> multiplexed_;               // HTTP/2
-  size_t peer_stream_limit_ = SIZE_MAX;                // HTTP/2: as the endpoint said last
+  const bool http2_;                      // when the protocol of the cluster changes, its endpoints get new pools
+  std::vector<IdleConnection> idle_;      // HTTP/1, oldest first
+  std::vector<Multiplexed> multiplexed_;  // HTTP/2
+  size_t peer_stream_limit_ = SIZE_MAX;   // HTTP/2: as the endpoint said last
   std::vector<Connector*> connectors_;
   StreamWaiter* first_waiter_ = nullptr;
   StreamWaiter* last_waiter_ = nullptr;

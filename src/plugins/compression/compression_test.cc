@@ -93,8 +93,7 @@ class Decoder {
 std::string sample(size_t size) {
   std::string out;
   for (uint32_t i = 0; out.size() < size; ++i) {
-    out += "{\"id\":" + std::to_string(i * 2654435761u % 100003) + ",\"name\":\"item " +
-           std::to_string(i) + "\"},\n";
+    out += "{\"id\":" + std::to_string(i * 2654435761u % 100003) + ",\"name\":\"item " + std::to_string(i) + "\"},\n";
   }
   out.resize(size);
   return out;
@@ -132,9 +131,7 @@ struct Ask {
   std::string_view type = "text/html; charset=utf-8";
 };
 void ask(FakeContext& context, Ask what = {}, int64_t length = 5000) {
-  context.header("accept-encoding", what.accept)
-      .answer(200, length)
-      .response_header("content-type", what.type);
+  context.header("accept-encoding", what.accept).answer(200, length).response_header("content-type", what.type);
 }
 
 TEST(Compression, RoundTripsInAllCodingsAndChunkings) {
@@ -160,8 +157,8 @@ TEST(Compression, RoundTripsInAllCodingsAndChunkings) {
           sent += out.size();
           decoded += decoder.feed(out);
         }
-        EXPECT_TRUE(decoded == body)
-            << coding << " " << body.size() << " in chunks of " << chunk << ": " << decoded.size();
+        EXPECT_TRUE(decoded == body) << coding << " " << body.size() << " in chunks of " << chunk << ": "
+                                     << decoded.size();
         EXPECT_TRUE(decoder.ended());
         EXPECT_LE(sent, body.size() + body.size() / 100 + 100);
       }
@@ -236,8 +233,7 @@ TEST(Compression, KnownLengthIsNotFlushedBetween) {
   const std::string first = context.run_body(sample(2000), false);
   EXPECT_LT(first.size(), 100u);
   Decoder decoder("gzip");
-  const std::string decoded =
-      decoder.feed(first) + decoder.feed(context.run_body(sample(3000), true));
+  const std::string decoded = decoder.feed(first) + decoder.feed(context.run_body(sample(3000), true));
   EXPECT_EQ(decoded, sample(2000) + sample(3000));
 }
 
@@ -247,9 +243,7 @@ TEST(Compression, ChangesTheHead) {
   context.response_header("content-length", "5000")
       .response_header("etag", "\"abc\"")
       .response_header("accept-ranges", "bytes");
-  context.response_header("content-md5", "x")
-      .response_header("x-kept", "1")
-      .response_header("vary", "Origin");
+  context.response_header("content-md5", "x").response_header("x-kept", "1").response_header("vary", "Origin");
   EXPECT_TRUE(compressed(context));
   EXPECT_EQ(context.response().content_length, -1);
   EXPECT_EQ(lines(context.response().headers),
@@ -287,11 +281,9 @@ TEST(Compression, LeavesAlone) {
       {"short", [](FakeContext& c) { c.response().content_length = 1023; }},
       {"encoded", [](FakeContext& c) { c.response_header("content-encoding", "zstd"); }},
       {"range", [](FakeContext& c) { c.response_header("content-range", "bytes 0-1/2"); }},
-      {"no-transform",
-       [](FakeContext& c) { c.response_header("cache-control", "private, No-Transform"); }},
+      {"no-transform", [](FakeContext& c) { c.response_header("cache-control", "private, No-Transform"); }},
       {"type", [](FakeContext& c) { c.response().headers.set("content-type", "image/png"); }},
-      {"type prefix",
-       [](FakeContext& c) { c.response().headers.set("content-type", "text/htmlx"); }},
+      {"type prefix", [](FakeContext& c) { c.response().headers.set("content-type", "text/htmlx"); }},
       {"no type", [](FakeContext& c) { c.response().headers.remove("content-type"); }},
   };
   for (const Case& one : cases) {
@@ -318,8 +310,7 @@ TEST(Compression, LeavesAlone) {
 }
 
 TEST(Compression, ListedTypesIgnoreCaseAndParameters) {
-  for (const char* type :
-       {"text/html", "TEXT/HTML", "application/json;charset=utf-8", "application/json ; x=y"}) {
+  for (const char* type : {"text/html", "TEXT/HTML", "application/json;charset=utf-8", "application/json ; x=y"}) {
     FakeContext context;
     ask(context, {.type = type});
     EXPECT_TRUE(compressed(context)) << type;
@@ -332,13 +323,11 @@ TEST(Compression, RequestsThatGetNoFilter) {
   EXPECT_EQ(none.create(factory), nullptr);
   EXPECT_EQ(identity.header("accept-encoding", "identity, deflate").create(factory), nullptr);
   EXPECT_EQ(head.method("HEAD").header("accept-encoding", "gzip").create(factory), nullptr);
-  EXPECT_EQ(range.header("accept-encoding", "gzip").header("range", "bytes=0-5").create(factory),
-            nullptr);
+  EXPECT_EQ(range.header("accept-encoding", "gzip").header("range", "bytes=0-5").create(factory), nullptr);
   upgrade.request().upgrade = "websocket";
   EXPECT_EQ(upgrade.header("accept-encoding", "gzip").create(factory), nullptr);
   FakeContext off;
-  EXPECT_EQ(off.header("accept-encoding", "gzip").create(make("compression", "{enable: false}")),
-            nullptr);
+  EXPECT_EQ(off.header("accept-encoding", "gzip").create(make("compression", "{enable: false}")), nullptr);
 }
 
 TEST(Compression, TheEndOfTheStreamGoesBeforeTrailers) {
@@ -397,16 +386,15 @@ TEST(Compression, MemoryIsBounded) {
     Coding coding;
     size_t bytes;
   };
-  for (const Bound& bound : {Bound{Coding::kGzip, 40 * 1024}, Bound{Coding::kBrotli, 600 * 1024},
-                             Bound{Coding::kZstd, 210 * 1024}}) {
+  for (const Bound& bound :
+       {Bound{Coding::kGzip, 40 * 1024}, Bound{Coding::kBrotli, 600 * 1024}, Bound{Coding::kZstd, 210 * 1024}}) {
     auto encoder = compression::make_encoder(bound.coding, config);
     ASSERT_NE(encoder, nullptr);
     size_t most = 0;
     for (int i = 0; i < 100; ++i) {
       compression::Output out(kSmallBlock);
       for (const std::string& piece : {sample(65536), noise(16384), std::string("data: x\n\n")}) {
-        ASSERT_TRUE(encoder->encode(
-            piece, i % 3 ? compression::Flush::kAll : compression::Flush::kNone, out));
+        ASSERT_TRUE(encoder->encode(piece, i % 3 ? compression::Flush::kAll : compression::Flush::kNone, out));
         most = std::max(most, encoder->memory());
       }
       SliceQueue dropped;
@@ -442,8 +430,8 @@ TEST(Negotiate, WeightsAndPreference) {
   EXPECT_EQ(chosen("deflate, compress"), "identity");
   EXPECT_EQ(chosen("gzip2, brr"), "identity");
   // Malformed weights don't count as acceptance.
-  for (const char* bad : {"gzip;q=", "gzip;q=2", "gzip;q=1.1", "gzip;q=0.1234", "gzip;q=-1",
-                          "gzip;q=x", "gzip;x=1", "gzip;", ";q=1", "gzip;q=1;q=1"}) {
+  for (const char* bad : {"gzip;q=", "gzip;q=2", "gzip;q=1.1", "gzip;q=0.1234", "gzip;q=-1", "gzip;q=x", "gzip;x=1",
+                          "gzip;", ";q=1", "gzip;q=1;q=1"}) {
     EXPECT_EQ(chosen(bad), "identity") << bad;
   }
 }
@@ -469,22 +457,18 @@ TEST(Compression, AcceptsTheKeysOfTheGzipBlock) {
   EXPECT_EQ(parsed->level, 9);
   EXPECT_EQ(parsed->strategy, compression::Strategy::kHuffmanOnly);
   for (const char* level : {"BEST_SPEED", "COMPRESSION_LEVEL_1", "1"}) {
-    EXPECT_EQ(
-        compression::schema().parse(testing::config(std::string("{level: ") + level + "}"))->level,
-        1)
-        << level;
+    EXPECT_EQ(compression::schema().parse(testing::config(std::string("{level: ") + level + "}"))->level, 1) << level;
   }
 }
 
 TEST(Compression, EveryExtremeOfTheConfigurationWorks) {
-  for (const char* config :
-       {"{level: 1, memory_level: 1, window_bits: 9, strategy: fixed, min_content_length: 1}",
-        "{level: 9, memory_level: 9, window_bits: 15, strategy: rle, chunk_size: 1000000}",
-        "{algorithms: br, brotli_quality: 0, brotli_window_bits: 10}",
-        "{algorithms: br, brotli_quality: 11, brotli_window_bits: 24}",
-        "{algorithms: zstd, zstd_level: 1, zstd_window_bits: 10}",
-        "{algorithms: zstd, zstd_level: 3, zstd_window_bits: 17}",
-        "{algorithms: zstd, zstd_level: 19, zstd_window_bits: 23}"}) {
+  for (const char* config : {"{level: 1, memory_level: 1, window_bits: 9, strategy: fixed, min_content_length: 1}",
+                             "{level: 9, memory_level: 9, window_bits: 15, strategy: rle, chunk_size: 1000000}",
+                             "{algorithms: br, brotli_quality: 0, brotli_window_bits: 10}",
+                             "{algorithms: br, brotli_quality: 11, brotli_window_bits: 24}",
+                             "{algorithms: zstd, zstd_level: 1, zstd_window_bits: 10}",
+                             "{algorithms: zstd, zstd_level: 3, zstd_window_bits: 17}",
+                             "{algorithms: zstd, zstd_level: 19, zstd_window_bits: 23}"}) {
     const FactoryPointer factory = make("compression", config);
     ASSERT_NE(factory, nullptr) << error("compression", config);
     FakeContext context;
@@ -502,18 +486,15 @@ TEST(Compression, EveryExtremeOfTheConfigurationWorks) {
 }
 
 TEST(Compression, MalformedConfigurations) {
-  EXPECT_EQ(error("compression", "{algorithms: [deflate]}"),
-            "algorithms[0]: \"deflate\" is not one of gzip, br, zstd");
+  EXPECT_EQ(error("compression", "{algorithms: [deflate]}"), "algorithms[0]: \"deflate\" is not one of gzip, br, zstd");
   EXPECT_EQ(error("compression", "{algorithms: []}"), "algorithms: must not be empty");
-  EXPECT_EQ(error("compression", "{algorithms: [gzip, gzip]}"),
-            "algorithms: \"gzip\" is listed twice");
+  EXPECT_EQ(error("compression", "{algorithms: [gzip, gzip]}"), "algorithms: \"gzip\" is listed twice");
   EXPECT_EQ(error("compression", "{content_types: []}"), "content_types: must not be empty");
   EXPECT_EQ(error("compression", "{content_types: [html]}"),
             "content_types[0]: \"html\" is not a media type such as text/html");
   EXPECT_EQ(error("compression", "{window_bits: 8}"), "window_bits: 8 is not in 9..15");
   EXPECT_EQ(error("compression", "{level: ULTRA}"), "level: \"ULTRA\" is not an integer");
-  EXPECT_EQ(error("compression", "{min_content_length: 0}"),
-            "min_content_length: 0 is not in 1..2147483647");
+  EXPECT_EQ(error("compression", "{min_content_length: 0}"), "min_content_length: 0 is not in 1..2147483647");
   EXPECT_EQ(error("compression", "{mincontentlength: 5}"),
             "mincontentlength: unknown field; did you mean min_content_length?");
 }

@@ -20,8 +20,7 @@ std::string check_media_type(std::string& value) {
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
   }
   const size_t slash = value.find('/');
-  const bool good = slash != std::string::npos &&
-                    http::is_token(std::string_view(value).substr(0, slash)) &&
+  const bool good = slash != std::string::npos && http::is_token(std::string_view(value).substr(0, slash)) &&
                     http::is_token(std::string_view(value).substr(slash + 1));
   return good ? std::string() : in_quotes(value) + " is not a media type such as text/html";
 }
@@ -52,8 +51,7 @@ const Schema<Config>& schema() {
                    "Bytes; a shorter response is left alone. One of unknown length is compressed.")
           .alias("minContentLength")
           .list("content_types", &Config::content_types,
-                "Media types that are compressed. `text/event-stream` only if it is listed.",
-                check_media_type)
+                "Media types that are compressed. `text/event-stream` only if it is listed.", check_media_type)
           .alias("contentType")
           .boolean("disable_on_etag", &Config::disable_on_etag,
                    "Leaves responses with an ETag alone. Otherwise a strong ETag is made weak.")
@@ -79,8 +77,7 @@ const Schema<Config>& schema() {
                     {"COMPRESSION_LEVEL_8", 8},
                     {"COMPRESSION_LEVEL_9", 9}})
           .alias("compressionLevel")
-          .integer("memory_level", &Config::memory_level, 1, 9,
-                   "gzip: memory for the state, 2^(n+9) bytes.")
+          .integer("memory_level", &Config::memory_level, 1, 9, "gzip: memory for the state, 2^(n+9) bytes.")
           .alias("memoryLevel")
           .integer("window_bits", &Config::window_bits, 9, 15,
                    "gzip: window of 2^n bytes in which repetitions are found; it takes four times "
@@ -98,8 +95,7 @@ const Schema<Config>& schema() {
           .integer("brotli_quality", &Config::brotli_quality, 0, 11,
                    "br: effort. Memory grows in steps, at 4 to three times that of 3; 10 and 11 "
                    "are slow.")
-          .integer("brotli_window_bits", &Config::brotli_window_bits, 10, 24,
-                   "br: window of 2^n bytes.")
+          .integer("brotli_window_bits", &Config::brotli_window_bits, 10, 24, "br: window of 2^n bytes.")
           .integer("zstd_level", &Config::zstd_level, 1, 19, "zstd: effort.")
           .integer("zstd_window_bits", &Config::zstd_window_bits, 10, 23,
                    "zstd: window of 2^n bytes. All memory follows from it.")

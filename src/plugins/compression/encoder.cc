@@ -42,8 +42,8 @@ class Gzip final : public Encoder {
     stream_.zfree = Meter::release;
     stream_.opaque = &meter_;
     constexpr int kGzipWrapper = 16;
-    good_ = deflateInit2(&stream_, config.level, Z_DEFLATED, config.window_bits + kGzipWrapper,
-                         config.memory_level, static_cast<int>(config.strategy)) == Z_OK;
+    good_ = deflateInit2(&stream_, config.level, Z_DEFLATED, config.window_bits + kGzipWrapper, config.memory_level,
+                         static_cast<int>(config.strategy)) == Z_OK;
   }
   ~Gzip() override {
     if (good_) deflateEnd(&stream_);
@@ -53,9 +53,7 @@ class Gzip final : public Encoder {
   size_t memory() const override { return meter_.bytes(); }
 
   bool encode(std::string_view bytes, Flush flush, Output& out) override {
-    const int mode = flush == Flush::kNone  ? Z_NO_FLUSH
-                     : flush == Flush::kAll ? Z_SYNC_FLUSH
-                                            : Z_FINISH;
+    const int mode = flush == Flush::kNone ? Z_NO_FLUSH : flush == Flush::kAll ? Z_SYNC_FLUSH : Z_FINISH;
     stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
     stream_.avail_in = static_cast<uInt>(bytes.size());
     for (;;) {
@@ -66,8 +64,7 @@ class Gzip final : public Encoder {
       if (result != Z_OK && result != Z_STREAM_END && result != Z_BUF_ERROR) return false;
       out.commit(room - stream_.avail_out);
       // Room left over means that there is nothing more to write.
-      if (result == Z_STREAM_END || stream_.avail_out > 0)
-        return flush != Flush::kEnd || result == Z_STREAM_END;
+      if (result == Z_STREAM_END || stream_.avail_out > 0) return flush != Flush::kEnd || result == Z_STREAM_END;
     }
   }
 
@@ -82,10 +79,8 @@ class Brotli final : public Encoder {
   explicit Brotli(const Config& config)
       : state_(BrotliEncoderCreateInstance(Meter::allocate, Meter::release, &meter_)) {
     if (!state_) return;
-    BrotliEncoderSetParameter(state_, BROTLI_PARAM_QUALITY,
-                              static_cast<uint32_t>(config.brotli_quality));
-    BrotliEncoderSetParameter(state_, BROTLI_PARAM_LGWIN,
-                              static_cast<uint32_t>(config.brotli_window_bits));
+    BrotliEncoderSetParameter(state_, BROTLI_PARAM_QUALITY, static_cast<uint32_t>(config.brotli_quality));
+    BrotliEncoderSetParameter(state_, BROTLI_PARAM_LGWIN, static_cast<uint32_t>(config.brotli_window_bits));
     BrotliEncoderSetParameter(state_, BROTLI_PARAM_LGBLOCK, BROTLI_MIN_INPUT_BLOCK_BITS);
   }
   ~Brotli() override {
@@ -105,8 +100,7 @@ class Brotli final : public Encoder {
       auto* to = reinterpret_cast<uint8_t*>(out.data());
       const size_t room = out.room();
       size_t room_left = room;
-      if (!BrotliEncoderCompressStream(state_, operation, &left, &next, &room_left, &to, nullptr))
-        return false;
+      if (!BrotliEncoderCompressStream(state_, operation, &left, &next, &room_left, &to, nullptr)) return false;
       out.commit(room - room_left);
     } while (left > 0 || BrotliEncoderHasMoreOutput(state_) ||
              (flush == Flush::kEnd && !BrotliEncoderIsFinished(state_)));

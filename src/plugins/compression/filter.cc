@@ -22,9 +22,7 @@ using http::HeaderId;
 struct Settings {
   explicit Settings(Config c) : config(std::move(c)) {
     for (const std::string& name : config.algorithms) codings.push_back(parse_coding(name));
-    block_size = config.chunk_size <= 4096    ? kSmallBlock
-                 : config.chunk_size <= 16384 ? kBlock
-                                              : kLargeBlock;
+    block_size = config.chunk_size <= 4096 ? kSmallBlock : config.chunk_size <= 16384 ? kBlock : kLargeBlock;
   }
 
   bool compresses(std::string_view content_type) const {
@@ -44,8 +42,7 @@ struct Settings {
 
 // Fields that describe the bytes as the upstream sent them.
 bool describes_plain_bytes(std::string_view name) {
-  return name == "content-md5" || name == "digest" || name == "content-digest" ||
-         name == "repr-digest";
+  return name == "content-md5" || name == "digest" || name == "content-digest" || name == "repr-digest";
 }
 
 class Compression final : public filter::Filter {
@@ -63,8 +60,7 @@ class Compression final : public filter::Filter {
       return field.id == HeaderId::kOther && describes_plain_bytes(field.name());
     });
     const std::string_view etag = head.headers.get(HeaderId::kEtag);
-    if (etag.starts_with('"'))
-      head.headers.set(HeaderId::kEtag, context.arena().concat("W/", etag));
+    if (etag.starts_with('"')) head.headers.set(HeaderId::kEtag, context.arena().concat("W/", etag));
     head.headers.set(HeaderId::kContentEncoding, coding_name(coding_));
     add_vary(head.headers, "Accept-Encoding");
     return filter::Status::kContinue;
@@ -81,8 +77,7 @@ class Compression final : public filter::Filter {
 
   // The end of the compressed stream must go out before the trailers do: it is held here, and the
   // trailers behind it, and both go on in this turn of the loop.
-  filter::Status on_response_trailers(filter::Context& context,
-                                      http::HeaderMap& trailers) override {
+  filter::Status on_response_trailers(filter::Context& context, http::HeaderMap& trailers) override {
     if (!encoder_) return filter::Status::kContinue;
     SliceQueue last;
     encode(last, Flush::kEnd);
@@ -100,16 +95,13 @@ class Compression final : public filter::Filter {
  private:
   bool may_compress(const http::ResponseHead& head) const {
     const Config& config = settings_.config;
-    if (head.status < 200 || head.status == 204 || head.status == 206 || head.status == 304 ||
-        head.upgrade)
+    if (head.status < 200 || head.status == 204 || head.status == 206 || head.status == 304 || head.upgrade)
       return false;
     if (head.content_length >= 0 && head.content_length < config.min_content_length) return false;
     const http::HeaderMap& headers = head.headers;
-    if (headers.has(HeaderId::kContentEncoding) || headers.has(HeaderId::kContentRange))
-      return false;
+    if (headers.has(HeaderId::kContentEncoding) || headers.has(HeaderId::kContentRange)) return false;
     if (config.disable_on_etag && headers.has(HeaderId::kEtag)) return false;
-    if (http::list_has_token(headers.get_joined(HeaderId::kCacheControl), "no-transform"))
-      return false;
+    if (http::list_has_token(headers.get_joined(HeaderId::kCacheControl), "no-transform")) return false;
     return settings_.compresses(headers.get(HeaderId::kContentType));
   }
 
@@ -166,13 +158,11 @@ class Factory final : public filter::Factory {
 
   filter::Filter* create(filter::Context& context) const override {
     const http::RequestHead& request = context.request();
-    if (!settings_.config.enable || request.method == http::Method::kHead ||
-        request.method == http::Method::kConnect || !request.upgrade.empty() ||
-        request.headers.has(HeaderId::kRange)) {
+    if (!settings_.config.enable || request.method == http::Method::kHead || request.method == http::Method::kConnect ||
+        !request.upgrade.empty() || request.headers.has(HeaderId::kRange)) {
       return nullptr;
     }
-    const Coding coding =
-        negotiate(request.headers.get_joined(HeaderId::kAcceptEncoding), settings_.codings);
+    const Coding coding = negotiate(request.headers.get_joined(HeaderId::kAcceptEncoding), settings_.codings);
     if (coding == Coding::kIdentity) return nullptr;
     return context.arena().create<Compression>(settings_, coding);
   }

@@ -56,8 +56,7 @@ Coding negotiate(std::string_view accept_encoding, std::span<const Coding> offer
   while (!accept_encoding.empty()) {
     const size_t comma = accept_encoding.find(',');
     std::string_view item = trim(accept_encoding.substr(0, comma));
-    accept_encoding =
-        comma == std::string_view::npos ? std::string_view() : accept_encoding.substr(comma + 1);
+    accept_encoding = comma == std::string_view::npos ? std::string_view() : accept_encoding.substr(comma + 1);
     if (item.empty()) continue;
     int weight = 1000;
     const size_t semicolon = item.find(';');
@@ -73,8 +72,7 @@ Coding negotiate(std::string_view accept_encoding, std::span<const Coding> offer
       continue;
     }
     const Coding coding = parse_coding(item);
-    if (coding != Coding::kIdentity || http::iequals(item, "identity"))
-      weights[static_cast<int>(coding)] = weight;
+    if (coding != Coding::kIdentity || http::iequals(item, "identity")) weights[static_cast<int>(coding)] = weight;
   }
 
   Coding best = Coding::kIdentity;

@@ -24,9 +24,7 @@ bool allowed(const FactoryPointer& factory, std::string_view origin) {
 TEST(Cors, AnswersThePreflightOfAnAllowedOrigin) {
   const FactoryPointer factory = make("cors", kConfig);
   FakeContext context;
-  context.method("OPTIONS")
-      .header("origin", "https://app.example")
-      .header("access-control-request-method", "PUT");
+  context.method("OPTIONS").header("origin", "https://app.example").header("access-control-request-method", "PUT");
   ASSERT_NE(context.create(factory), nullptr);
   EXPECT_FALSE(context.run_request());
   EXPECT_EQ(context.reply_status(), 200);
@@ -47,13 +45,12 @@ TEST(Cors, DefaultsAreThoseOfTheAnnotations) {
   const FactoryPointer factory = make("cors", "{}");
   context.create(factory);
   context.run_request();
-  EXPECT_EQ(
-      lines(context.reply_headers()),
-      "access-control-allow-origin: null\naccess-control-allow-credentials: true\nvary: Origin\n"
-      "access-control-allow-methods: GET,PUT,POST,DELETE,PATCH,OPTIONS\n"
-      "access-control-allow-headers: "
-      "DNT,X-CustomHeader,Keep-Alive,User-Agent,X-Requested-With,If-Modified-Since,"
-      "Cache-Control,Content-Type,Authorization\naccess-control-max-age: 1728000\n");
+  EXPECT_EQ(lines(context.reply_headers()),
+            "access-control-allow-origin: null\naccess-control-allow-credentials: true\nvary: Origin\n"
+            "access-control-allow-methods: GET,PUT,POST,DELETE,PATCH,OPTIONS\n"
+            "access-control-allow-headers: "
+            "DNT,X-CustomHeader,Keep-Alive,User-Agent,X-Requested-With,If-Modified-Since,"
+            "Cache-Control,Content-Type,Authorization\naccess-control-max-age: 1728000\n");
 }
 
 TEST(Cors, OptionsWithoutRequestMethodIsForwarded) {
@@ -71,8 +68,7 @@ TEST(Cors, NamesTheOriginInResponses) {
   const FactoryPointer factory = make("cors", kConfig);
   FakeContext context;
   context.header("origin", "https://app.example").header("access-control-request-method", "GET");
-  context.response_header("access-control-allow-origin", "*")
-      .response_header("vary", "Accept-Encoding");
+  context.response_header("access-control-allow-origin", "*").response_header("vary", "Accept-Encoding");
   context.create(factory);
   EXPECT_TRUE(context.run_request());
   EXPECT_TRUE(context.run_response());
@@ -100,9 +96,7 @@ TEST(Cors, OthersGetNoFilter) {
   EXPECT_FALSE(allowed(factory, ""));
   EXPECT_FALSE(allowed(factory, "https://evil.example"));
   FakeContext preflight;
-  preflight.method("OPTIONS")
-      .header("origin", "https://evil.example")
-      .header("access-control-request-method", "GET");
+  preflight.method("OPTIONS").header("origin", "https://evil.example").header("access-control-request-method", "GET");
   EXPECT_EQ(preflight.create(factory), nullptr);
 }
 
@@ -130,23 +124,20 @@ TEST(Cors, WithoutCredentials) {
   context.create(factory);
   context.run_request();
   context.run_response();
-  EXPECT_EQ(lines(context.response().headers),
-            "access-control-allow-origin: https://a\nvary: Origin\n");
+  EXPECT_EQ(lines(context.response().headers), "access-control-allow-origin: https://a\nvary: Origin\n");
 }
 
 TEST(Cors, MalformedConfigurations) {
-  for (const char* origin :
-       {"*.dom", "https://a.*.dom", "https://*", "https://*.", "https://**.dom", "a*"}) {
-    EXPECT_EQ(error("cors", std::string("{allow_origins: [\"") + origin + "\"]}"),
-              std::string("allow_origins[0]: \"") + origin +
-                  "\" is not an origin: a wildcard is written scheme://*.domain");
+  for (const char* origin : {"*.dom", "https://a.*.dom", "https://*", "https://*.", "https://**.dom", "a*"}) {
+    EXPECT_EQ(
+        error("cors", std::string("{allow_origins: [\"") + origin + "\"]}"),
+        std::string("allow_origins[0]: \"") + origin + "\" is not an origin: a wildcard is written scheme://*.domain");
   }
   EXPECT_NE(error("cors", "{allow_origins: [\"a\r\nb\"]}"), "");
   EXPECT_NE(error("cors", "{allow_methods: [\"G ET\"]}"), "");
   EXPECT_NE(error("cors", "{allow_headers: [\"x y\"]}"), "");
   EXPECT_EQ(error("cors", "{max_age: -2}"), "max_age: -2 is not in -1..2147483647");
-  EXPECT_EQ(error("cors", "{allow_origin: a}"),
-            "allow_origin: unknown field; did you mean allow_origins?");
+  EXPECT_EQ(error("cors", "{allow_origin: a}"), "allow_origin: unknown field; did you mean allow_origins?");
 }
 
 }  // namespace

@@ -64,10 +64,7 @@ class Cors final : public filter::Filter {
     preflight_ = true;
     context.send_local_reply(
         {.status = 200, .details = "cors_preflight"},
-        [](http::HeaderMap& headers, const void* self) {
-          static_cast<const Cors*>(self)->answer(headers);
-        },
-        this);
+        [](http::HeaderMap& headers, const void* self) { static_cast<const Cors*>(self)->answer(headers); }, this);
     return filter::Status::kPause;
   }
 
@@ -90,10 +87,8 @@ class Cors final : public filter::Filter {
 
   void answer(http::HeaderMap& headers) const {
     name_origin(headers);
-    if (!policy_.allow_methods.empty())
-      headers.set(HeaderId::kAccessControlAllowMethods, policy_.allow_methods);
-    if (!policy_.allow_headers.empty())
-      headers.set(HeaderId::kAccessControlAllowHeaders, policy_.allow_headers);
+    if (!policy_.allow_methods.empty()) headers.set(HeaderId::kAccessControlAllowMethods, policy_.allow_methods);
+    if (!policy_.allow_headers.empty()) headers.set(HeaderId::kAccessControlAllowHeaders, policy_.allow_headers);
     headers.set(HeaderId::kAccessControlMaxAge, policy_.max_age);
   }
 

@@ -107,8 +107,7 @@ TEST(Fault, PercentagesHold) {
 
 TEST(Fault, OnlyRequestsWithTheHeader) {
   const FactoryPointer any = make("fault", "{header: {name: X-Chaos}, abort: {status: 503}}");
-  const FactoryPointer exact =
-      make("fault", "{header: {name: x-chaos, value: \"on\"}, abort: {status: 503}}");
+  const FactoryPointer exact = make("fault", "{header: {name: x-chaos, value: \"on\"}, abort: {status: 503}}");
   FakeContext without, other, with;
   EXPECT_EQ(without.create(any), nullptr);
   EXPECT_NE(other.header("x-chaos", "off").create(any), nullptr);
@@ -118,19 +117,15 @@ TEST(Fault, OnlyRequestsWithTheHeader) {
 }
 
 TEST(Fault, MalformedConfigurations) {
-  EXPECT_EQ(error("fault", "{}"),
-            "nothing to do: give delay.fixed_ms, abort.status or abort.grpc_status");
+  EXPECT_EQ(error("fault", "{}"), "nothing to do: give delay.fixed_ms, abort.status or abort.grpc_status");
   EXPECT_EQ(error("fault", "{abort: {status: 99}}"), "abort.status: 99 is not in 200..599");
   EXPECT_EQ(error("fault", "{abort: {grpc_status: 17}}"), "abort.grpc_status: 17 is not in 1..16");
   EXPECT_EQ(error("fault", "{abort: {status: 500, grpc_status: 1}}"),
             "abort: only one of status and grpc_status can be given");
-  EXPECT_EQ(error("fault", "{abort: {percentage: 50}}"),
-            "abort: one of status and grpc_status is required");
+  EXPECT_EQ(error("fault", "{abort: {percentage: 50}}"), "abort: one of status and grpc_status is required");
   EXPECT_EQ(error("fault", "{delay: {fixed_ms: 0}}"), "delay.fixed_ms: 0 is not in 1..3600000");
-  EXPECT_EQ(error("fault", "{delay: {fixed_ms: 1, percentage: 101}}"),
-            "delay.percentage: 101 is not in 0..100");
-  EXPECT_EQ(error("fault", "{header: {value: x}, abort: {status: 500}}"),
-            "header.name: is required");
+  EXPECT_EQ(error("fault", "{delay: {fixed_ms: 1, percentage: 101}}"), "delay.percentage: 101 is not in 0..100");
+  EXPECT_EQ(error("fault", "{header: {value: x}, abort: {status: 500}}"), "header.name: is required");
 }
 
 }  // namespace

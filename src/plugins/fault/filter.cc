@@ -13,9 +13,7 @@ using http::HeaderId;
 // Percentages in parts of a million.
 constexpr uint64_t kWhole = 1'000'000;
 
-uint64_t parts(double percentage) {
-  return static_cast<uint64_t>(percentage * (kWhole / 100.0) + 0.5);
-}
+uint64_t parts(double percentage) { return static_cast<uint64_t>(percentage * (kWhole / 100.0) + 0.5); }
 
 // What a client that doesn't speak gRPC is told (google/rpc/code.proto, "HTTP Mapping").
 int http_status_of(int64_t grpc_status) {
@@ -73,8 +71,7 @@ class Fault final : public filter::Filter {
 
  private:
   bool enter() {
-    if (plan_.active.fetch_add(1, std::memory_order_relaxed) < plan_.max_active)
-      return waiting_ = true;
+    if (plan_.active.fetch_add(1, std::memory_order_relaxed) < plan_.max_active) return waiting_ = true;
     plan_.active.fetch_sub(1, std::memory_order_relaxed);
     return false;
   }
@@ -96,10 +93,9 @@ class Fault final : public filter::Filter {
   void abort(filter::Context& context) {
     context.add_flag(filter::ResponseFlag::kFaultInjected);
     const bool grpc = plan_.grpc_status && is_grpc(context.request());
-    filter::LocalReply reply{
-        .status = plan_.grpc_status ? http_status_of(plan_.grpc_status) : plan_.abort_status,
-        .body = "fault filter abort",
-        .details = "fault_filter_abort"};
+    filter::LocalReply reply{.status = plan_.grpc_status ? http_status_of(plan_.grpc_status) : plan_.abort_status,
+                             .body = "fault filter abort",
+                             .details = "fault_filter_abort"};
     context.send_local_reply(
         reply,
         [](http::HeaderMap& headers, const void* text) {
@@ -131,9 +127,8 @@ class Factory final : public filter::Factory {
 
  private:
   bool asked_for(const http::HeaderMap& headers) const {
-    const http::HeaderField* field = plan_.header_id == HeaderId::kOther
-                                         ? headers.find(plan_.header.name)
-                                         : headers.find(plan_.header_id);
+    const http::HeaderField* field =
+        plan_.header_id == HeaderId::kOther ? headers.find(plan_.header.name) : headers.find(plan_.header_id);
     return field && (plan_.header.value.empty() || field->value() == plan_.header.value);
   }
 
@@ -154,8 +149,7 @@ Result<FactoryPointer> parse(const ConfigNode& node) {
 }  // namespace
 
 Plugin plugin() {
-  return {"fault", parse, "Delays and aborts requests on purpose.",
-          []() -> const SchemaBase& { return schema(); }};
+  return {"fault", parse, "Delays and aborts requests on purpose.", []() -> const SchemaBase& { return schema(); }};
 }
 
 }  // namespace sluice::plugins::fault

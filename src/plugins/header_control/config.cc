@@ -19,10 +19,8 @@ std::string check_name(std::string& value) {
     return message;
   }
   std::string message = check_header_name(value);
-  if (message.empty() &&
-      std::find(std::begin(kRefused), std::end(kRefused), value) != std::end(kRefused)) {
-    return in_quotes(value) +
-           " can't be edited: it frames the message or belongs to one connection";
+  if (message.empty() && std::find(std::begin(kRefused), std::end(kRefused), value) != std::end(kRefused)) {
+    return in_quotes(value) + " can't be edited: it frames the message or belongs to one connection";
   }
   return message;
 }
@@ -32,8 +30,7 @@ const Schema<Edit>& edit_schema() {
       Schema<Edit>()
           .text("name", &Edit::name, "Name of the field, in any case.", check_name)
           .required()
-          .text("value", &Edit::value,
-                "Its value, in which operators such as `%REQ(x-user)%` are replaced.",
+          .text("value", &Edit::value, "Its value, in which operators such as `%REQ(x-user)%` are replaced.",
                 check_header_value)
           .required();
   return kSchema;
@@ -42,10 +39,9 @@ const Schema<Edit>& edit_schema() {
 const Schema<Edits>& edits_schema() {
   static const Schema<Edits> kSchema =
       Schema<Edits>()
-          .list("remove", &Edits::remove,
-                "Names of fields to take away; `host` and pseudo-header fields stay.", check_name)
-          .objects("update", &Edits::update, edit_schema(),
-                   "Fields to set: all of that name give way to the one.")
+          .list("remove", &Edits::remove, "Names of fields to take away; `host` and pseudo-header fields stay.",
+                check_name)
+          .objects("update", &Edits::update, edit_schema(), "Fields to set: all of that name give way to the one.")
           .objects("add", &Edits::add, edit_schema(), "Fields to append to those of that name.");
   return kSchema;
 }
@@ -55,10 +51,8 @@ const Schema<Edits>& edits_schema() {
 const Schema<Config>& schema() {
   static const Schema<Config> kSchema =
       Schema<Config>()
-          .object("request", &Config::request, edits_schema(),
-                  "Edits of the request on its way to the upstream.")
-          .object("response", &Config::response, edits_schema(),
-                  "Edits of the response on its way to the client.");
+          .object("request", &Config::request, edits_schema(), "Edits of the request on its way to the upstream.")
+          .object("response", &Config::response, edits_schema(), "Edits of the response on its way to the client.");
   return kSchema;
 }
 

@@ -43,14 +43,12 @@ class Program {
     for (const std::string& name : edits.remove) {
       if (name != "host" && name[0] != ':') program.remove_.emplace_back(name);
     }
-    for (const auto& [list, out, field] : {std::tuple{&edits.add, &program.add_, "add"},
-                                           std::tuple{&edits.update, &program.update_, "update"}}) {
+    for (const auto& [list, out, field] :
+         {std::tuple{&edits.add, &program.add_, "add"}, std::tuple{&edits.update, &program.update_, "update"}}) {
       for (size_t i = 0; i < list->size(); ++i) {
         const Edit& edit = (*list)[i];
         auto value = ValueTemplate::parse(edit.value);
-        if (!value)
-          return Error{std::string(field) + "[" + std::to_string(i) +
-                       "].value: " + value.error().message};
+        if (!value) return Error{std::string(field) + "[" + std::to_string(i) + "].value: " + value.error().message};
         if (direction == Direction::kRequest && is_authority(edit.name)) {
           program.authority_ = std::move(*value);  // update is read last and wins
         } else if (edit.name != "host" && edit.name[0] != ':') {
@@ -141,15 +139,13 @@ Result<FactoryPointer> parse(const ConfigNode& node) {
   if (!request) return Error{"request." + request.error().message};
   auto response = Program::compile(config->response, Direction::kResponse);
   if (!response) return Error{"response." + response.error().message};
-  return FactoryPointer(
-      std::make_shared<Factory>(Programs{std::move(*request), std::move(*response)}));
+  return FactoryPointer(std::make_shared<Factory>(Programs{std::move(*request), std::move(*response)}));
 }
 
 }  // namespace
 
 Plugin plugin() {
-  return {"header-control", parse,
-          "Removes, sets and appends header fields of requests and responses.",
+  return {"header-control", parse, "Removes, sets and appends header fields of requests and responses.",
           []() -> const SchemaBase& { return schema(); }};
 }
 

@@ -35,9 +35,8 @@ TEST(HeaderControl, RunsRemoveThenUpdateThenAdd) {
 
 TEST(HeaderControl, EditsTheResponseOnly) {
   FakeContext context;
-  const FactoryPointer factory =
-      make("header-control",
-           R"({response: {remove: [server], update: [{name: vary, value: x}],
+  const FactoryPointer factory = make("header-control",
+                                      R"({response: {remove: [server], update: [{name: vary, value: x}],
                                                      add: [{name: set-cookie, value: a=1}, {name: set-cookie, value: b=2}]}})");
   context.header("server", "client");
   context.response_header("server", "s").response_header("vary", "a").response_header("vary", "b");
@@ -51,8 +50,7 @@ TEST(HeaderControl, EditsTheResponseOnly) {
 TEST(HeaderControl, NothingToDoMeansNoFilter) {
   FakeContext context;
   EXPECT_EQ(context.create(make("header-control", "{}")), nullptr);
-  EXPECT_EQ(context.create(make("header-control", "{request: {remove: [host, \":path\"]}}")),
-            nullptr);
+  EXPECT_EQ(context.create(make("header-control", "{request: {remove: [host, \":path\"]}}")), nullptr);
 }
 
 TEST(HeaderControl, HostChangesTheAuthority) {
@@ -64,8 +62,7 @@ TEST(HeaderControl, HostChangesTheAuthority) {
 }
 
 TEST(HeaderControl, HostFromARequestFieldMustBeAHost) {
-  constexpr std::string_view kConfig =
-      R"({request: {update: [{name: host, value: "%REQ(x-host)%"}]}})";
+  constexpr std::string_view kConfig = R"({request: {update: [{name: host, value: "%REQ(x-host)%"}]}})";
   FakeContext good;
   good.header("x-host", "a.example");
   edited_request(good, kConfig);
@@ -81,22 +78,17 @@ TEST(HeaderControl, HostFromARequestFieldMustBeAHost) {
 TEST(HeaderControl, OtherPseudoHeadersAreIgnored) {
   FakeContext context;
   context.header("x-a", "1");
-  EXPECT_EQ(
-      edited_request(
-          context,
-          R"({request: {update: [{name: ":path", value: /x}], add: [{name: ":method", value: PUT}],
+  EXPECT_EQ(edited_request(context,
+                           R"({request: {update: [{name: ":path", value: /x}], add: [{name: ":method", value: PUT}],
                                                  remove: [":scheme", host, x-a]}})"),
-      "");
+            "");
   EXPECT_EQ(context.request().path, "/");
   EXPECT_EQ(context.request().authority, "foo.example");
 }
 
 TEST(HeaderControl, OperatorsStandForFactsOfTheExchange) {
   FakeContext context;
-  context.target("/p?q=1")
-      .header("x-user", "alice")
-      .header("x-user", "bob")
-      .client("198.51.100.9:99");
+  context.target("/p?q=1").header("x-user", "alice").header("x-user", "bob").client("198.51.100.9:99");
   context.request().version = http::Protocol::kHttp2;
   EXPECT_EQ(edited_request(context, R"({request: {remove: [], add: [
       {name: a, value: "%REQ(X-User)%"},
@@ -113,16 +105,13 @@ TEST(HeaderControl, AnIpv6ClientHasNoBrackets) {
   FakeContext context;
   context.client("[2001:db8::1]:5");
   EXPECT_EQ(
-      edited_request(
-          context,
-          R"({request: {add: [{name: a, value: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}]}})"),
+      edited_request(context, R"({request: {add: [{name: a, value: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}]}})"),
       "a: 2001:db8::1\n");
 }
 
 TEST(HeaderControl, LiteralValuesAreNotCopied) {
   FakeContext context;
-  const FactoryPointer factory =
-      make("header-control", "{request: {update: [{name: x-a, value: literal}]}}");
+  const FactoryPointer factory = make("header-control", "{request: {update: [{name: x-a, value: literal}]}}");
   context.create(factory);
   context.run_request();
   const char* first = context.request().headers.get("x-a").data();
@@ -133,8 +122,8 @@ TEST(HeaderControl, LiteralValuesAreNotCopied) {
 }
 
 TEST(HeaderControl, RefusesWhatFramesTheMessage) {
-  for (const char* name : {"connection", "Content-Length", "transfer-encoding", "TE", "trailer",
-                           "upgrade", "keep-alive", "proxy-connection", "http2-settings"}) {
+  for (const char* name : {"connection", "Content-Length", "transfer-encoding", "TE", "trailer", "upgrade",
+                           "keep-alive", "proxy-connection", "http2-settings"}) {
     const std::string text = std::string("{request: {remove: [") + name + "]}}";
     EXPECT_NE(error("header-control", text).find("can't be edited"), std::string::npos) << name;
     const std::string set = std::string("{response: {update: [{name: ") + name + ", value: x}]}}";
@@ -155,17 +144,12 @@ TEST(HeaderControl, MalformedConfigurations) {
   EXPECT_NE(error("header-control", R"({request: {add: [{name: a, value: "%START_TIME%"}]}})")
                 .find("\"%START_TIME%\" is not"),
             std::string::npos);
-  for (const char* bad : {"%REQ(%", "%REQ()%", "%REQ(a b)%", "%REQ(:nope)%", "%REQ(a):x%",
-                          "%REQ(a):0%", "%REQ(a)5%", "%REQ(a?)%"}) {
-    EXPECT_NE(error("header-control",
-                    std::string("{request: {add: [{name: a, value: \"") + bad + "\"}]}}"),
-              "")
-        << bad;
+  for (const char* bad :
+       {"%REQ(%", "%REQ()%", "%REQ(a b)%", "%REQ(:nope)%", "%REQ(a):x%", "%REQ(a):0%", "%REQ(a)5%", "%REQ(a?)%"}) {
+    EXPECT_NE(error("header-control", std::string("{request: {add: [{name: a, value: \"") + bad + "\"}]}}"), "") << bad;
   }
-  EXPECT_EQ(error("header-control", "{request: {add: [{name: a}]}}"),
-            "request.add[0].value: is required");
-  EXPECT_EQ(error("header-control", "{requests: {}}"),
-            "requests: unknown field; did you mean request?");
+  EXPECT_EQ(error("header-control", "{request: {add: [{name: a}]}}"), "request.add[0].value: is required");
+  EXPECT_EQ(error("header-control", "{requests: {}}"), "requests: unknown field; did you mean request?");
 }
 
 }  // namespace

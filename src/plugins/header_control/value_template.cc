@@ -66,9 +66,8 @@ Result<ValueTemplate::Piece> ValueTemplate::parse_operator(std::string_view text
   }
   std::string_view names = text.substr(4, close - 4);
   const size_t question = names.find('?');
-  for (std::string_view name :
-       {names.substr(0, question),
-        question == std::string_view::npos ? std::string_view() : names.substr(question + 1)}) {
+  for (std::string_view name : {names.substr(0, question),
+                                question == std::string_view::npos ? std::string_view() : names.substr(question + 1)}) {
     if (piece.name_count == 1 && question == std::string_view::npos) break;
     auto parsed = parse_name(name);
     if (!parsed) return parsed.error();
@@ -115,8 +114,7 @@ std::string_view ValueTemplate::find(const Name& name, const http::RequestHead& 
     case Name::Source::kHeader:
       break;
   }
-  return name.id == http::HeaderId::kOther ? request.headers.get(name.text)
-                                           : request.headers.get(name.id);
+  return name.id == http::HeaderId::kOther ? request.headers.get(name.text) : request.headers.get(name.id);
 }
 
 std::string_view ValueTemplate::render(const Piece& piece, filter::Context& context) {
@@ -133,8 +131,7 @@ std::string_view ValueTemplate::render(const Piece& piece, filter::Context& cont
       break;
   }
   std::string_view value;
-  for (uint8_t i = 0; i < piece.name_count && value.empty(); ++i)
-    value = find(piece.names[i], context.request());
+  for (uint8_t i = 0; i < piece.name_count && value.empty(); ++i) value = find(piece.names[i], context.request());
   return value.substr(0, piece.limit);
 }
 

@@ -28,23 +28,12 @@ class ValueTemplate {
 
  private:
   struct Name {
-    enum class Source : uint8_t {
-      kHeader,
-      kAuthority,
-      kPath,
-      kMethod,
-      kScheme
-    } source = Source::kHeader;
+    enum class Source : uint8_t { kHeader, kAuthority, kPath, kMethod, kScheme } source = Source::kHeader;
     http::HeaderId id = http::HeaderId::kOther;
     std::string text;
   };
   struct Piece {
-    enum class Kind : uint8_t {
-      kText,
-      kRequestHeader,
-      kProtocol,
-      kClientAddress
-    } kind = Kind::kText;
+    enum class Kind : uint8_t { kText, kRequestHeader, kProtocol, kClientAddress } kind = Kind::kText;
     std::string text;
     Name names[2];
     uint8_t name_count = 0;

@@ -15,25 +15,19 @@ std::optional<Problem> check(const Config& config) {
   }
   if (!per_unit && !bucket) return Problem{"requests_per_unit", "is required"};
   if (!bucket) return std::nullopt;
-  for (const auto& [name, value] : {std::pair{"max_tokens", config.max_tokens},
-                                    std::pair{"tokens_per_fill", config.tokens_per_fill},
-                                    std::pair{"fill_interval_ms", config.fill_interval_ms}}) {
+  for (const auto& [name, value] :
+       {std::pair{"max_tokens", config.max_tokens}, std::pair{"tokens_per_fill", config.tokens_per_fill},
+        std::pair{"fill_interval_ms", config.fill_interval_ms}}) {
     if (!value)
-      return Problem{
-          name,
-          "is required: the bucket is told by max_tokens, tokens_per_fill and fill_interval_ms"};
+      return Problem{name, "is required: the bucket is told by max_tokens, tokens_per_fill and fill_interval_ms"};
   }
   return std::nullopt;
 }
 
 }  // namespace
 
-int64_t Config::bucket_size() const {
-  return max_tokens ? max_tokens : requests_per_unit * burst_multiplier;
-}
-int64_t Config::fill_tokens() const {
-  return tokens_per_fill ? tokens_per_fill : requests_per_unit;
-}
+int64_t Config::bucket_size() const { return max_tokens ? max_tokens : requests_per_unit * burst_multiplier; }
+int64_t Config::fill_tokens() const { return tokens_per_fill ? tokens_per_fill : requests_per_unit; }
 int64_t Config::interval_ms() const {
   return fill_interval_ms ? fill_interval_ms : unit == Unit::kMinute ? 60'000 : 1000;
 }
@@ -46,11 +40,9 @@ const Schema<Config>& schema() {
                    "bucket is given below.")
           .choice("unit", &Config::unit, {{"second", Unit::kSecond}, {"minute", Unit::kMinute}},
                   "The unit of time of `requests_per_unit`.")
-          .integer(
-              "burst_multiplier", &Config::burst_multiplier, 1, 1000,
-              "The bucket holds this times `requests_per_unit`: so many requests may pass at once.")
-          .integer("max_tokens", &Config::max_tokens, 1, kMaxTokens,
-                   "The token bucket told directly: its size.")
+          .integer("burst_multiplier", &Config::burst_multiplier, 1, 1000,
+                   "The bucket holds this times `requests_per_unit`: so many requests may pass at once.")
+          .integer("max_tokens", &Config::max_tokens, 1, kMaxTokens, "The token bucket told directly: its size.")
           .integer("tokens_per_fill", &Config::tokens_per_fill, 1, kMaxTokens,
                    "The token bucket told directly: tokens that flow in per interval, evenly "
                    "spread over it.")

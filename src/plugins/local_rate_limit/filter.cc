@@ -15,9 +15,7 @@ class LocalRateLimit final : public filter::Filter {
     context.add_flag(filter::ResponseFlag::kRateLimited);
     context.send_local_reply(
         {.status = 429, .body = "local_rate_limited", .details = "local_rate_limited"},
-        [](http::HeaderMap& headers, const void*) {
-          headers.add(http::HeaderId::kXLocalRateLimit, "true");
-        });
+        [](http::HeaderMap& headers, const void*) { headers.add(http::HeaderId::kXLocalRateLimit, "true"); });
     return filter::Status::kPause;
   }
 
@@ -29,8 +27,7 @@ class LocalRateLimit final : public filter::Filter {
 class Factory final : public filter::Factory {
  public:
   explicit Factory(const Config& config)
-      : bucket_(static_cast<uint64_t>(config.bucket_size()),
-                static_cast<uint64_t>(config.fill_tokens()),
+      : bucket_(static_cast<uint64_t>(config.bucket_size()), static_cast<uint64_t>(config.fill_tokens()),
                 static_cast<uint64_t>(config.interval_ms()) * 1'000'000) {}
 
   std::string_view name() const override { return "local-rate-limit"; }

@@ -43,8 +43,7 @@ TEST(TokenBucket, FillsEvenly) {
 TEST(TokenBucket, KeepsTheRateInTheLongRun) {
   TokenBucket bucket(3, 7, kSecond);
   uint64_t taken = 0;
-  for (uint64_t now = kSecond; now <= 1001 * kSecond; now += kSecond / 50)
-    taken += bucket.take(now);
+  for (uint64_t now = kSecond; now <= 1001 * kSecond; now += kSecond / 50) taken += bucket.take(now);
   EXPECT_NEAR(static_cast<double>(taken), 7000, 10);
 }
 
@@ -79,8 +78,7 @@ TEST(TokenBucket, IsExactAcrossThreads) {
 }
 
 TEST(LocalRateLimit, RefusesWhatIsBeyond) {
-  const FactoryPointer factory =
-      make("local-rate-limit", "{requests_per_unit: 1, unit: minute, burst_multiplier: 3}");
+  const FactoryPointer factory = make("local-rate-limit", "{requests_per_unit: 1, unit: minute, burst_multiplier: 3}");
   for (int i = 0; i < 5; ++i) {
     FakeContext context;
     ASSERT_NE(context.create(factory), nullptr);
@@ -108,8 +106,7 @@ TEST(LocalRateLimit, BothFormsOfTheLimit) {
   EXPECT_EQ(per_unit->bucket_size(), 150);
   EXPECT_EQ(per_unit->fill_tokens(), 30);
   EXPECT_EQ(per_unit->interval_ms(), 60'000);
-  auto bucket = schema().parse(
-      testing::config("{max_tokens: 150, tokens_per_fill: 30, fill_interval_ms: 60000}"));
+  auto bucket = schema().parse(testing::config("{max_tokens: 150, tokens_per_fill: 30, fill_interval_ms: 60000}"));
   ASSERT_TRUE(bucket);
   EXPECT_EQ(bucket->bucket_size(), 150);
   EXPECT_EQ(bucket->fill_tokens(), 30);
@@ -117,8 +114,7 @@ TEST(LocalRateLimit, BothFormsOfTheLimit) {
 }
 
 TEST(LocalRateLimit, MalformedConfigurations) {
-  EXPECT_EQ(error("local-rate-limit", "{requests_per_unit: 0}"),
-            "requests_per_unit: 0 is not in 1..1000000");
+  EXPECT_EQ(error("local-rate-limit", "{requests_per_unit: 0}"), "requests_per_unit: 0 is not in 1..1000000");
   EXPECT_EQ(error("local-rate-limit", "{}"), "requests_per_unit: is required");
   EXPECT_EQ(error("local-rate-limit", "{requests_per_unit: 1, unit: hour}"),
             "unit: \"hour\" is not one of second, minute");

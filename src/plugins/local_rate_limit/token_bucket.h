@@ -19,8 +19,7 @@ class TokenBucket {
  public:
   // All at least 1. Full at the beginning.
   TokenBucket(uint64_t size, uint64_t tokens, uint64_t interval_ns)
-      : token_ns_(std::max<uint64_t>(interval_ns / tokens, 1)),
-        empty_ns_(saturated_product(size, token_ns_)) {}
+      : token_ns_(std::max<uint64_t>(interval_ns / tokens, 1)), empty_ns_(saturated_product(size, token_ns_)) {}
 
   bool take(uint64_t now_ns) {
     uint64_t full_at = full_at_.load(std::memory_order_relaxed);

@@ -20,8 +20,7 @@ class Redirect final : public filter::Filter {
   explicit Redirect(const Config& config) : config_(config) {}
 
   filter::Status on_request_headers(filter::Context& context, bool end) override {
-    const std::string_view to =
-        location(config_, context.request(), context.is_tls(), context.arena());
+    const std::string_view to = location(config_, context.request(), context.is_tls(), context.arena());
     context.send_local_reply({.status = config_.status, .details = "redirect"}, add_location, &to);
     return filter::Status::kPause;
   }
@@ -53,8 +52,7 @@ Result<FactoryPointer> parse(const ConfigNode& node) {
 }  // namespace
 
 Plugin plugin() {
-  return {"redirect", parse, "Answers with another location.",
-          []() -> const SchemaBase& { return schema(); }};
+  return {"redirect", parse, "Answers with another location.", []() -> const SchemaBase& { return schema(); }};
 }
 
 bool applies(const Config& config, const http::RequestHead& request, bool tls) {
@@ -62,8 +60,7 @@ bool applies(const Config& config, const http::RequestHead& request, bool tls) {
   return !tls && request.headers.get(HeaderId::kXForwardedProto) != "https";
 }
 
-std::string_view location(const Config& config, const http::RequestHead& request, bool tls,
-                          Arena& arena) {
+std::string_view location(const Config& config, const http::RequestHead& request, bool tls, Arena& arena) {
   const std::string_view before = tls ? "https" : "http";
   std::string_view scheme = config.scheme.empty() ? before : std::string_view(config.scheme);
   if (config.https_only_on_plaintext) scheme = "https";
@@ -85,8 +82,7 @@ std::string_view location(const Config& config, const http::RequestHead& request
   }
   // A client that sent no host (HTTP/1.0) gets a reference without one.
   const bool relative = host.empty();
-  const std::string_view parts[] = {relative ? "" : scheme, relative ? "" : "://", host, path,
-                                    query};
+  const std::string_view parts[] = {relative ? "" : scheme, relative ? "" : "://", host, path, query};
   size_t size = 0;
   for (std::string_view part : parts) size += part.size();
   char* out = arena.allocate_array<char>(size + 1);

@@ -13,7 +13,6 @@ Plugin plugin();
 bool applies(const Config& config, const http::RequestHead& request, bool tls);
 
 // The Location of the request, in `arena`.
-std::string_view location(const Config& config, const http::RequestHead& request, bool tls,
-                          Arena& arena);
+std::string_view location(const Config& config, const http::RequestHead& request, bool tls, Arena& arena);
 
 }  // namespace sluice::plugins::redirect

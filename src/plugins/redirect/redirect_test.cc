@@ -16,8 +16,7 @@ std::string redirected(FakeContext& context, std::string_view config) {
   if (!factory) return error("redirect", config);
   if (!context.create(factory)) return "passes";
   EXPECT_FALSE(context.run_request());
-  std::string out = std::to_string(context.reply_status()) + " " +
-                    std::string(context.reply_headers().get("location"));
+  std::string out = std::to_string(context.reply_status()) + " " + std::string(context.reply_headers().get("location"));
   EXPECT_EQ(context.reply_body(), "");
   context.finish();
   return out;
@@ -27,8 +26,7 @@ TEST(Redirect, WhatIsNotGivenIsTheRequests) {
   FakeContext context;
   context.target("/a/b?x=1&y");
   EXPECT_EQ(redirected(context, "{host: new.example}"), "301 http://new.example/a/b?x=1&y");
-  EXPECT_EQ(redirected(context, "{scheme: https, status: 302}"),
-            "302 https://foo.example/a/b?x=1&y");
+  EXPECT_EQ(redirected(context, "{scheme: https, status: 302}"), "302 https://foo.example/a/b?x=1&y");
   EXPECT_EQ(redirected(context, "{path: /c, status: 307}"), "307 http://foo.example/c?x=1&y");
   EXPECT_EQ(redirected(context, "{scheme: HTTPS, host: \"n:8443\", path: /, status: 308}"),
             "308 https://n:8443/?x=1&y");
@@ -71,12 +69,10 @@ TEST(Redirect, OddTargets) {
 
 TEST(Redirect, MalformedConfigurations) {
   EXPECT_EQ(error("redirect", "{status: 300, host: a}"), "status: 300 is not in 301..308");
-  EXPECT_EQ(error("redirect", "{status: 305, host: a}"),
-            "status: 305 is not one of 301, 302, 303, 307, 308");
+  EXPECT_EQ(error("redirect", "{status: 305, host: a}"), "status: 305 is not one of 301, 302, 303, 307, 308");
   EXPECT_EQ(error("redirect", "{scheme: ftp}"), "scheme: \"ftp\" is not http or https");
   EXPECT_EQ(error("redirect", "{path: x}"), "path: \"x\" must begin with '/'");
-  EXPECT_EQ(error("redirect", "{path: \"/x?y\"}"),
-            "path: \"/x?y\" must be a path without query and fragment");
+  EXPECT_EQ(error("redirect", "{path: \"/x?y\"}"), "path: \"/x?y\" must be a path without query and fragment");
   EXPECT_NE(error("redirect", "{path: \"/x\r\ny: z\"}"), "");
   EXPECT_NE(error("redirect", "{host: \"a b\"}"), "");
   EXPECT_NE(error("redirect", "{}"), "");

@@ -11,8 +11,7 @@ std::string check_target_text(std::string& value) {
     return byte > 0x20 && byte != 0x7f && byte != '#';
   });
   return good ? std::string()
-              : in_quotes(value) +
-                    " holds a space, a '#' or a control character; write it percent-encoded";
+              : in_quotes(value) + " holds a space, a '#' or a control character; write it percent-encoded";
 }
 
 std::optional<Problem> check_path(const PathConfig& path) {
@@ -29,10 +28,8 @@ std::optional<Problem> check_path(const PathConfig& path) {
 const Schema<PathConfig>& path_schema() {
   static const Schema<PathConfig> kSchema =
       Schema<PathConfig>()
-          .text("regex", &PathConfig::regex,
-                "RE2 expression; every match of it in the path is replaced.")
-          .text("literal", &PathConfig::literal,
-                "Text; every occurrence of it in the path is replaced.")
+          .text("regex", &PathConfig::regex, "RE2 expression; every match of it in the path is replaced.")
+          .text("literal", &PathConfig::literal, "Text; every occurrence of it in the path is replaced.")
           .text("prefix", &PathConfig::prefix,
                 "Path prefix, element by element, that is replaced: with `/p` and the replacement "
                 "`/x`, `/p/y` becomes "
@@ -51,10 +48,8 @@ const Schema<PathConfig>& path_schema() {
 const Schema<Config>& schema() {
   static const Schema<Config> kSchema =
       Schema<Config>()
-          .text("host", &Config::host, "Host, with an optional port, that the upstream sees.",
-                check_authority)
-          .object("path", &Config::path, path_schema(),
-                  "How the path is changed. The query is kept as it is.");
+          .text("host", &Config::host, "Host, with an optional port, that the upstream sees.", check_authority)
+          .object("path", &Config::path, path_schema(), "How the path is changed. The query is kept as it is.");
   return kSchema;
 }
 

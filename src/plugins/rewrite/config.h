@@ -15,9 +15,7 @@ struct PathConfig {
   std::string prefix;
   std::string replacement;
 
-  bool empty() const {
-    return regex.empty() && literal.empty() && prefix.empty() && replacement.empty();
-  }
+  bool empty() const { return regex.empty() && literal.empty() && prefix.empty() && replacement.empty(); }
 };
 
 struct Config {

@@ -70,8 +70,7 @@ Result<FactoryPointer> parse(const ConfigNode& node) {
 }  // namespace
 
 Plugin plugin() {
-  return {"rewrite", parse,
-          "Changes the path and the host of requests on their way to the upstream.",
+  return {"rewrite", parse, "Changes the path and the host of requests on their way to the upstream.",
           []() -> const SchemaBase& { return schema(); }};
 }
 

@@ -49,8 +49,7 @@ std::string take_literal(std::string_view& regex) {
   while (!regex.empty()) {
     const char c = regex[0];
     const auto byte = static_cast<unsigned char>(c);
-    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                       byte >= 0x80 ||
+    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || byte >= 0x80 ||
                        std::string_view("/_-%~!@&=:,;<>'\"").find(c) != std::string_view::npos;
     if (plain) {
       out += c;
@@ -61,8 +60,7 @@ std::string take_literal(std::string_view& regex) {
     if (c != '\\' || regex.size() < 2) break;
     const char escaped = regex[1];
     if (!(escaped > 0x20 && escaped < 0x7f) || (escaped >= '0' && escaped <= '9') ||
-        (escaped >= 'a' && escaped <= 'z') || (escaped >= 'A' && escaped <= 'Z') ||
-        escaped == '_') {
+        (escaped >= 'a' && escaped <= 'z') || (escaped >= 'A' && escaped <= 'Z') || escaped == '_') {
       break;
     }
     out += escaped;
@@ -101,8 +99,7 @@ Result<PathRewriter> PathRewriter::make_regex(const PathConfig& config) {
   options.set_max_mem(1 << 20);
   auto regex = std::make_shared<re2::RE2>(config.regex, options);
   if (!regex->ok()) {
-    return Error{"regex: " + in_quotes(config.regex) +
-                 " is not a regular expression (RE2): " + regex->error()};
+    return Error{"regex: " + in_quotes(config.regex) + " is not a regular expression (RE2): " + regex->error()};
   }
   const int groups = std::min(regex->NumberOfCapturingGroups(), kMaxGroups - 1);
   std::string literal;
@@ -118,13 +115,11 @@ Result<PathRewriter> PathRewriter::make_regex(const PathConfig& config) {
       continue;
     }
     if (next < '0' || next > '9') {
-      return Error{
-          "replacement: a backslash stands before a group's digit or another backslash, not " +
-          (next ? in_quotes(std::string(1, next)) : std::string("at the end"))};
+      return Error{"replacement: a backslash stands before a group's digit or another backslash, not " +
+                   (next ? in_quotes(std::string(1, next)) : std::string("at the end"))};
     }
     if (next - '0' > groups) {
-      return Error{std::string("replacement: \\") + next +
-                   " refers to a group that the regex doesn't have"};
+      return Error{std::string("replacement: \\") + next + " refers to a group that the regex doesn't have"};
     }
     if (!literal.empty()) out.pieces_.push_back({std::move(literal), -1});
     literal.clear();
@@ -156,8 +151,7 @@ bool PathRewriter::simplify(std::string_view regex) {
     mode = Mode::kWhole;
   } else if (anchored && literal && rest == "(/|$)" && replacement.ends_with('/')) {
     mode = Mode::kPrefix;
-  } else if (anchored && rest == "(/.*)?$" && !text.ends_with('/') && !pieces_.empty() &&
-             pieces_.back().group == 1 &&
+  } else if (anchored && rest == "(/.*)?$" && !text.ends_with('/') && !pieces_.empty() && pieces_.back().group == 1 &&
              (pieces_.size() == 1 || (pieces_.size() == 2 && pieces_[0].group < 0))) {
     mode = Mode::kPrefix;
     replacement = pieces_.size() == 2 ? pieces_[0].text : std::string();
@@ -172,8 +166,7 @@ bool PathRewriter::simplify(std::string_view regex) {
   return true;
 }
 
-PathRewriter::Outcome PathRewriter::rewrite(std::string_view target, Arena& arena,
-                                            std::string_view* out) const {
+PathRewriter::Outcome PathRewriter::rewrite(std::string_view target, Arena& arena, std::string_view* out) const {
   const size_t question = target.find('?');
   const std::string_view path = target.substr(0, question);
   std::string_view changed;
@@ -196,8 +189,7 @@ PathRewriter::Outcome PathRewriter::rewrite(std::string_view target, Arena& aren
   return Outcome::kChanged;
 }
 
-PathRewriter::Outcome PathRewriter::replace_path(std::string_view path, Arena& arena,
-                                                 std::string_view* out) const {
+PathRewriter::Outcome PathRewriter::replace_path(std::string_view path, Arena& arena, std::string_view* out) const {
   switch (mode_) {
     case Mode::kWhole:
       *out = replacement_;
@@ -222,8 +214,7 @@ PathRewriter::Outcome PathRewriter::replace_path(std::string_view path, Arena& a
   return Outcome::kUnchanged;
 }
 
-PathRewriter::Outcome PathRewriter::replace_literal(std::string_view path, Arena& arena,
-                                                    std::string_view* out) const {
+PathRewriter::Outcome PathRewriter::replace_literal(std::string_view path, Arena& arena, std::string_view* out) const {
   size_t found = path.find(text_);
   if (found == std::string_view::npos) return Outcome::kUnchanged;
   PathText text(arena, path.size() + replacement_.size());
@@ -239,8 +230,7 @@ PathRewriter::Outcome PathRewriter::replace_literal(std::string_view path, Arena
 }
 
 // As RE2::GlobalReplace, within bounds.
-PathRewriter::Outcome PathRewriter::replace_regex(std::string_view path, Arena& arena,
-                                                  std::string_view* out) const {
+PathRewriter::Outcome PathRewriter::replace_regex(std::string_view path, Arena& arena, std::string_view* out) const {
   re2::StringPiece groups[kMaxGroups];
   const int group_count = std::min(regex_->NumberOfCapturingGroups() + 1, kMaxGroups);
   PathText text(arena, path.size() + 64);
@@ -248,8 +238,7 @@ PathRewriter::Outcome PathRewriter::replace_regex(std::string_view path, Arena& 
   size_t at = 0;
   bool changed = false;
   while (at <= path.size() && !text.too_long()) {
-    if (!regex_->Match(piece(path), at, path.size(), re2::RE2::UNANCHORED, groups, group_count))
-      break;
+    if (!regex_->Match(piece(path), at, path.size(), re2::RE2::UNANCHORED, groups, group_count)) break;
     const std::string_view match = view(groups[0]);
     const auto begin = static_cast<size_t>(match.data() - path.data());
     text.append(path.substr(at, begin - at));

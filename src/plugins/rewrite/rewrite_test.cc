@@ -96,8 +96,7 @@ TEST(Rewrite, OthersAreRegexes) {
 }
 
 TEST(Rewrite, GroupsAndTheMatch) {
-  EXPECT_EQ(apply(regex("/api/([^/]+)/(.*)", "/\\2/\\1"), "/api/a/b/c?q=1", Mode::kRegex),
-            "/b/c/a?q=1");
+  EXPECT_EQ(apply(regex("/api/([^/]+)/(.*)", "/\\2/\\1"), "/api/a/b/c?q=1", Mode::kRegex), "/b/c/a?q=1");
   EXPECT_EQ(apply(regex("[a-c]", "<\\0>"), "/abx", Mode::kRegex), "/<a><b>x");
   EXPECT_EQ(apply(regex("/(a)?(b)?x", "/[\\1\\2]"), "/bx", Mode::kRegex), "/[b]");
   EXPECT_EQ(apply(regex("/something(/|$)(.*)", "/\\2"), "/something", Mode::kRegex), "/");
@@ -118,12 +117,9 @@ TEST(Rewrite, AQueryInTheReplacementComesFirst) {
 
 TEST(Rewrite, GrowthIsBounded) {
   const std::string slashes(60000, '/');
-  EXPECT_EQ(apply({.literal = "/", .replacement = "/0123456789"}, slashes, Mode::kLiteral),
-            "too long");
+  EXPECT_EQ(apply({.literal = "/", .replacement = "/0123456789"}, slashes, Mode::kLiteral), "too long");
   EXPECT_EQ(apply(regex("/|x", "/0123456789"), slashes, Mode::kRegex), "too long");
-  EXPECT_EQ(
-      apply({.prefix = "/", .replacement = "/" + std::string(70000, 'a')}, "/x", Mode::kPrefix),
-      "too long");
+  EXPECT_EQ(apply({.prefix = "/", .replacement = "/" + std::string(70000, 'a')}, "/x", Mode::kPrefix), "too long");
   FakeContext context;
   context.target(slashes);
   context.create(make("rewrite", "{path: {literal: /, replacement: /0123456789}}"));
@@ -134,8 +130,7 @@ TEST(Rewrite, GrowthIsBounded) {
 TEST(Rewrite, KeepsTheOriginalsInFields) {
   FakeContext context;
   context.target("/p/y?q=1");
-  const FactoryPointer factory =
-      make("rewrite", "{host: up.example, path: {prefix: /p, replacement: /x}}");
+  const FactoryPointer factory = make("rewrite", "{host: up.example, path: {prefix: /p, replacement: /x}}");
   ASSERT_NE(context.create(factory), nullptr);
   EXPECT_TRUE(context.run_request());
   EXPECT_EQ(context.request().path, "/x/y?q=1");
@@ -179,10 +174,8 @@ TEST(Rewrite, MalformedConfigurations) {
   EXPECT_NE(error("rewrite", R"x({path: {regex: "/(a)", replacement: "/\\"}})x"), "");
   EXPECT_EQ(error("rewrite", "{path: {regex: a, literal: b}}"),
             "path: only one of regex, literal and prefix can be given");
-  EXPECT_EQ(error("rewrite", "{path: {prefix: p, replacement: /x}}"),
-            "path.prefix: \"p\" must begin with '/'");
-  EXPECT_EQ(error("rewrite", "{path: {replacement: x}}"),
-            "path.replacement: \"x\" must begin with '/'");
+  EXPECT_EQ(error("rewrite", "{path: {prefix: p, replacement: /x}}"), "path.prefix: \"p\" must begin with '/'");
+  EXPECT_EQ(error("rewrite", "{path: {replacement: x}}"), "path.replacement: \"x\" must begin with '/'");
   EXPECT_NE(error("rewrite", "{path: {replacement: \"/a b\"}}"), "");
   EXPECT_NE(error("rewrite", "{path: {replacement: \"/a\r\nb\"}}"), "");
   EXPECT_NE(error("rewrite", "{host: \"a/b\"}"), "");

@@ -44,9 +44,7 @@ class FakeContext final : public filter::Context {
     request_.scheme = on ? "https" : "http";
     return tls_ = on, *this;
   }
-  FakeContext& client(std::string_view address) {
-    return client_ = *net::Address::parse(address), *this;
-  }
+  FakeContext& client(std::string_view address) { return client_ = *net::Address::parse(address), *this; }
   FakeContext& answer(int status, int64_t content_length) {
     response_.status = status;
     response_.content_length = content_length;
@@ -85,16 +83,14 @@ class FakeContext final : public filter::Context {
   std::string run_body(SliceQueue data, bool end) {
     if (filter_) filter_->on_response_body(*this, data, end);
     largest_slice_ = 0;
-    for (size_t i = 0; i < data.count(); ++i)
-      largest_slice_ = std::max(largest_slice_, data[i].size());
+    for (size_t i = 0; i < data.count(); ++i) largest_slice_ = std::max(largest_slice_, data[i].size());
     return data.to_string<std::string>();
   }
   // True if the trailers passed at once; otherwise turn() until they do.
   bool run_trailers() {
     http::HeaderMap trailers(&arena_);
     if (!filter_) return true;
-    return trailers_passed_ =
-               filter_->on_response_trailers(*this, trailers) == filter::Status::kContinue;
+    return trailers_passed_ = filter_->on_response_trailers(*this, trailers) == filter::Status::kContinue;
   }
   // Lets `ms` pass on the loop.
   void turn(int ms) {
@@ -157,8 +153,7 @@ class FakeContext final : public filter::Context {
   SliceQueue& held_request_body(filter::Filter&) override { return held_request_; }
   SliceQueue& held_response_body(filter::Filter&) override { return held_response_; }
   void set_buffer_limit(size_t) override {}
-  void send_local_reply(const filter::LocalReply& reply,
-                        void (*configure)(http::HeaderMap&, const void*),
+  void send_local_reply(const filter::LocalReply& reply, void (*configure)(http::HeaderMap&, const void*),
                         const void* argument) override {
     replied_ = true;
     reply_status_ = reply.status;
@@ -170,9 +165,7 @@ class FakeContext final : public filter::Context {
   void clear_route() override {}
   bool select_cluster(std::string_view) override { return false; }
   void call(const filter::HttpCall&, filter::CallReceiver&) override { std::abort(); }
-  void add_log_field(std::string_view name, std::string_view value) override {
-    log_fields_.emplace_back(name, value);
-  }
+  void add_log_field(std::string_view name, std::string_view value) override { log_fields_.emplace_back(name, value); }
 
  private:
   Random random_{1};
