@@ -15,30 +15,37 @@ constexpr int kAcceptsPerTurn = 64;
 constexpr uint64_t kHandshakeTimeoutMs = 10'000;
 constexpr uint64_t kExhaustedPauseMs = 50;
 
-// The value of x-forwarded-client-cert, in Envoy's form.
-std::string client_certificate_header(const net::TlsPeerCertificate& certificate) {
-  std::string text = "Hash=" + certificate.sha256;
-  std::string pem;
-  for (const char c : certificate.pem) {
-    static constexpr char kHex[] = "0123456789ABCDEF";
+// Percent-encodes all but unreserved characters and those in `also`.
+std::string percent_encode(std::string_view text, std::string_view also = {}) {
+  static constexpr char kHex[] = "0123456789ABCDEF";
+  std::string out;
+  for (const char c : text) {
     const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
-                       c == '_' || c == '.' || c == '~';
+                       c == '_' || c == '.' || c == '~' || also.find(c) != std::string_view::npos;
     if (plain) {
-      pem += c;
+      out += c;
     } else {
-      pem += '%';
-      pem += kHex[static_cast<unsigned char>(c) >> 4];
-      pem += kHex[static_cast<unsigned char>(c) & 15];
+      out += '%';
+      out += kHex[static_cast<unsigned char>(c) >> 4];
+      out += kHex[static_cast<unsigned char>(c) & 15];
     }
   }
-  text += ";Cert=\"" + pem + "\";Subject=\"";
+  return out;
+}
+
+// The value of x-forwarded-client-cert, in Envoy's form. Names can't forge other fields: separators in them are
+// encoded.
+std::string client_certificate_header(const net::TlsPeerCertificate& certificate) {
+  std::string text = "Hash=" + certificate.sha256;
+  text += ";Cert=\"" + percent_encode(certificate.pem) + "\";Subject=\"";
   for (const char c : certificate.subject) {
     if (c == '"' || c == '\\') text += '\\';
     text += c;
   }
   text += '"';
-  for (const std::string& uri : certificate.uri_sans) text += ";URI=" + uri;
-  for (const std::string& dns : certificate.dns_sans) text += ";DNS=" + dns;
+  constexpr std::string_view kOfNames = "/:@*+!$&'()?#[]%";
+  for (const std::string& uri : certificate.uri_sans) text += ";URI=" + percent_encode(uri, kOfNames);
+  for (const std::string& dns : certificate.dns_sans) text += ";DNS=" + percent_encode(dns, kOfNames);
   std::erase_if(text, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
   return text;
 }
