@@ -74,8 +74,15 @@ void UpstreamRequest::begin_try() {
   needs.sni = host_of(head_->authority);
   needs.proxy_header = target_.proxy_header;
   needs.fresh_connection = fresh_connection_;
+  upstream::Pool* pool = cluster.pool_for(*endpoint_, needs.sni);
+  if (!pool) {
+    end_try({});
+    return fail({503, ResponseFlag::kUpstreamOverflow, false,
+                 "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+                 "upstream_overflow", "too many hosts at a TLS endpoint"});
+  }
   waiting_ = true;
-  if (http::ClientStream* stream = endpoint_->pool->acquire(*this, needs)) on_stream_ready(*stream);
+  if (http::ClientStream* stream = pool->acquire(*this, needs)) on_stream_ready(*stream);
 }
 
 void UpstreamRequest::on_stream_ready(http::ClientStream& stream) {
@@ -154,7 +161,7 @@ void UpstreamRequest::resume() {
 void UpstreamRequest::end_try(const upstream::TryResult& result) {
   try_timer_.cancel();
   if (waiting_) {
-    endpoint_->pool->cancel(*this);
+    stop_waiting();
     waiting_ = false;
   }
   if (endpoint_) {

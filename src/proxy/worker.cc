@@ -208,6 +208,7 @@ std::vector<EndpointReport> Worker::endpoint_reports() const {
       report.ejected_workers = endpoint->ejected() ? 1 : 0;
       report.active_requests = endpoint->active_requests;
       report.connections = endpoint->pool->connections();
+      for (const auto& [host, pool] : endpoint->host_pools) report.connections += pool->connections();
       report.requests = endpoint->requests;
       report.failures = endpoint->failures;
       report.connect_failures = endpoint->connect_failures;

@@ -43,14 +43,40 @@ void ClusterState::update(std::shared_ptr<const config::Cluster> config) {
   for (auto& [text, endpoint] : previous) {
     if (!endpoint) continue;
     endpoint->removed = true;
-    endpoint->pool->drain();
+    drain(*endpoint);
     removed_.push_back(std::move(endpoint));
   }
   release_removed();
 }
 
+bool ClusterState::is_unused(const EndpointState& endpoint) {
+  if (endpoint.references > 0 || !endpoint.pool->idle()) return false;
+  for (const auto& [host, pool] : endpoint.host_pools) {
+    if (!pool->idle()) return false;
+  }
+  return true;
+}
+
+void ClusterState::drain(EndpointState& endpoint) {
+  endpoint.pool->drain();
+  for (const auto& [host, pool] : endpoint.host_pools) pool->drain();
+}
+
+Pool* ClusterState::pool_for(EndpointState& endpoint, std::string_view host) {
+  if (!config_->tls || !config_->tls->sni.empty()) return endpoint.pool.get();
+  const auto found = endpoint.host_pools.find(host);
+  if (found != endpoint.host_pools.end()) return found->second.get();
+  if (endpoint.host_pools.size() >= kMaxHostPools) {
+    std::erase_if(endpoint.host_pools, [](const auto& entry) { return entry.second->idle(); });
+    if (endpoint.host_pools.size() >= kMaxHostPools) return nullptr;
+  }
+  auto& pool = endpoint.host_pools[std::string(host)];
+  pool = std::make_unique<Pool>(loop_, *this, endpoint);
+  return pool.get();
+}
+
 void ClusterState::release_removed() {
-  std::erase_if(removed_, [](const auto& endpoint) { return endpoint->references == 0 && endpoint->pool->idle(); });
+  std::erase_if(removed_, [](const auto& endpoint) { return is_unused(*endpoint); });
 }
 
 bool ClusterState::warming_up(const EndpointState& endpoint) const {
@@ -187,7 +213,7 @@ void ClusterState::on_ejection_timer() {
 }
 
 void ClusterState::drain() {
-  for (const auto& endpoint : endpoints_) endpoint->pool->drain();
+  for (const auto& endpoint : endpoints_) drain(*endpoint);
 }
 
 bool ClusterState::idle() const {

@@ -45,6 +45,10 @@ class ClusterState {
   // An address of the other IP family that the endpoint's name resolved to; none if there is none.
   net::Address other_family(const EndpointState& endpoint) const;
 
+  // The pool for a request with that host. Null: too many hosts are in use at the endpoint (kMaxHostPools).
+  Pool* pool_for(EndpointState& endpoint, std::string_view host);
+  static constexpr size_t kMaxHostPools = 256;
+
   // A request holds its endpoint from begin to end.
   void begin_request(EndpointState& endpoint);
   void end_request(EndpointState& endpoint, const TryResult& result);
@@ -58,6 +62,8 @@ class ClusterState {
   Counters counters;
 
  private:
+  static bool is_unused(const EndpointState& endpoint);
+  static void drain(EndpointState& endpoint);
   void rebuild_candidates();
   void release_removed();
   void observe(EndpointState& endpoint, const TryResult& result);

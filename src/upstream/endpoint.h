@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "base/string_map.h"
 #include "config/cluster.h"
 #include "http/stream.h"
 
@@ -17,6 +18,9 @@ struct EndpointState {
   config::Endpoint config;  // as of the newest endpoint set
   std::string address_text;
   std::unique_ptr<Pool> pool;
+  // Where TLS names the request's host (UpstreamTls without a name): a pool per name, so that a connection that was
+  // verified for one host never carries requests for another. Made on demand, see ClusterState::pool_for().
+  StringMap<std::unique_ptr<Pool>> host_pools;
 
   uint32_t active_requests = 0;
   uint32_t references = 0;  // requests under way that hold this state

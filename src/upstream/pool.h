@@ -37,6 +37,8 @@ class StreamWaiter {
   virtual http::ClientHandler& stream_handler() = 0;
   virtual void on_stream_ready(http::ClientStream& stream) = 0;
   virtual void on_stream_failed(http::StreamError error, std::string_view detail) = 0;
+  // Leaves the queue it may stand in.
+  void stop_waiting();
 
  protected:
   ~StreamWaiter() = default;
@@ -112,5 +114,9 @@ class Pool final : public Connector::Owner, public http::ClientConnection::Obser
   std::shared_ptr<net::TlsSessionCache> sessions_;
   event::MemberTimer<Pool, &Pool::on_idle_timer> idle_timer_{this};
 };
+
+inline void StreamWaiter::stop_waiting() {
+  if (pool_) pool_->cancel(*this);
+}
 
 }  // namespace sluice::upstream
