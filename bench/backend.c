@@ -1,5 +1,5 @@
-// The HTTP/1.1 server behind every proxy that run.py measures: as cheap as it can be, so that the core it shares with the
-// load generator goes to the load. One thread, epoll, keep-alive.
+// The HTTP/1.1 server behind every proxy that run.py measures: as cheap as it can be, so that the core it shares with
+// the load generator goes to the load. One thread, epoll, keep-alive.
 //
 // usage: backend PORT NAME   (loopback)
 //
@@ -97,7 +97,8 @@ static int flush(struct connection* c) {
 static const char* field(const char* head, const char* name) {
   size_t size = strlen(name);
   for (const char* line = strstr(head, "\r\n"); line; line = strstr(line + 2, "\r\n")) {
-    if (!strncasecmp(line + 2, name, size) && line[2 + size] == ':') return line + 3 + size + strspn(line + 3 + size, " ");
+    if (!strncasecmp(line + 2, name, size) && line[2 + size] == ':')
+      return line + 3 + size + strspn(line + 3 + size, " ");
   }
   return NULL;
 }
@@ -178,7 +179,8 @@ static void send_events(void) {
     for (struct connection *c = wheel[++tick % kPeriodMs], *next; c; c = next) {
       next = c->next;
       char text[160], chunk[200];
-      int n = snprintf(text, sizeof text, "id: %llu\ndata: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" gateway\"}}]}\n\n",
+      int n = snprintf(text, sizeof text,
+                       "id: %llu\ndata: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" gateway\"}}]}\n\n",
                        ++c->event);
       n = snprintf(chunk, sizeof chunk, "%x\r\n%s\r\n", (unsigned)n, text);
       if (send(c->fd, chunk, (size_t)n, MSG_NOSIGNAL) != n) end(c);
@@ -209,10 +211,11 @@ int main(int argc, char** argv) {
   setrlimit(RLIMIT_NOFILE, &limit);
   signal(SIGPIPE, SIG_IGN);
 
-  small_size = (size_t)snprintf(small, sizeof small,
-                                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100\r\nX-Backend: %s\r\n\r\n"
-                                "%0100d",
-                                argv[2], 0);
+  small_size =
+      (size_t)snprintf(small, sizeof small,
+                       "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100\r\nX-Backend: %s\r\n\r\n"
+                       "%0100d",
+                       argv[2], 0);
   int n = snprintf(large_head, sizeof large_head,
                    "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", kLarge);
   large_size = (size_t)n + kLarge;
@@ -220,9 +223,8 @@ int main(int argc, char** argv) {
   memcpy(large, large_head, (size_t)n);
   memset(large + n, 'x', kLarge);
 
-  struct sockaddr_in address = {.sin_family = AF_INET,
-                                .sin_port = htons((uint16_t)atoi(argv[1])),
-                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  struct sockaddr_in address = {
+      .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[1])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
   int on = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);

@@ -1,11 +1,11 @@
-// Latency at a constant rate. Requests are due at fixed times, whether the earlier ones have been answered or not, and a
-// request's latency counts from the time it was due: a proxy that stalls is charged for every request it held up, also for
-// those that could not be sent yet (no "coordinated omission").
+// Latency at a constant rate. Requests are due at fixed times, whether the earlier ones have been answered or not, and
+// a request's latency counts from the time it was due: a proxy that stalls is charged for every request it held up,
+// also for those that could not be sent yet (no "coordinated omission").
 //
 // usage: rate PORT CONNECTIONS REQUESTS_PER_SECOND SECONDS   (loopback, GET /)
 //
-// Prints one line of JSON: requests, errors, and p50, p99, p999, max in microseconds. Request number i goes to connection
-// i modulo CONNECTIONS; the first second only warms up.
+// Prints one line of JSON: requests, errors, and p50, p99, p999, max in microseconds. Request number i goes to
+// connection i modulo CONNECTIONS; the first second only warms up.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -101,9 +101,8 @@ int main(int argc, char** argv) {
   interval = kSecond / rate;
   connections = calloc((size_t)connection_count, sizeof *connections);
   latencies = calloc((size_t)total, sizeof *latencies);
-  struct sockaddr_in address = {.sin_family = AF_INET,
-                                .sin_port = htons((uint16_t)atoi(argv[1])),
-                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  struct sockaddr_in address = {
+      .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[1])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   int epoll_fd = epoll_create1(0), on = 1;
   for (long long i = 0; i < connection_count; ++i) {
     struct connection* c = &connections[i];
@@ -135,7 +134,7 @@ int main(int argc, char** argv) {
   }
   errors += total - warm - measured;
   qsort(latencies, (size_t)measured, sizeof *latencies, compare);
-  printf("{\"requests\": %lld, \"errors\": %lld, \"p50\": %.1f, \"p99\": %.1f, \"p999\": %.1f, \"max\": %.1f}\n", measured,
-         errors, at(0.5), at(0.99), at(0.999), at(1));
+  printf("{\"requests\": %lld, \"errors\": %lld, \"p50\": %.1f, \"p99\": %.1f, \"p999\": %.1f, \"max\": %.1f}\n",
+         measured, errors, at(0.5), at(0.99), at(0.999), at(1));
   return 0;
 }

@@ -3,8 +3,8 @@
 //
 // usage: sse PORT STREAMS SECONDS   (loopback)
 //
-// Prints "started" when every stream has brought an event, and after SECONDS more "events N": those that came in between.
-// Ends with status 1 and a message if a stream is refused, breaks or misses an event.
+// Prints "started" when every stream has brought an event, and after SECONDS more "events N": those that came in
+// between. Ends with status 1 and a message if a stream is refused, breaks or misses an event.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -69,9 +69,8 @@ int main(int argc, char** argv) {
   }
   unsigned count = (unsigned)atoi(argv[2]), begun = 0;
   double seconds = atof(argv[3]), end = 0;
-  struct sockaddr_in address = {.sin_family = AF_INET,
-                                .sin_port = htons((uint16_t)atoi(argv[1])),
-                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  struct sockaddr_in address = {
+      .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[1])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   static const char kRequest[] = "GET /sse HTTP/1.1\r\nHost: bench.example\r\nAccept: text/event-stream\r\n\r\n";
   struct stream* streams = calloc(count, sizeof *streams);
   int epoll_fd = epoll_create1(0);

@@ -61,7 +61,7 @@ build_aws_lc() {
       -DCMAKE_C_COMPILER="$(first_of clang-19 clang gcc)" -DCMAKE_CXX_COMPILER="$(first_of clang++-19 clang++ g++)" \
       -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS="-ffunction-sections -fdata-sections" \
       -DCMAKE_CXX_FLAGS="-ffunction-sections -fdata-sections" \
-      -DBUILD_TESTING=OFF -DBUILD_TOOL=OFF -DDISABLE_GO=ON -DDISABLE_PERL=ON -DBUILD_SHARED_LIBS=OFF &&
+      -DBUILD_TESTING=OFF -DBUILD_TOOL=OFF -DDISABLE_GO=ON -DDISABLE_PERL=ON -DDISABLE_CPU_JITTER_ENTROPY=ON -DBUILD_SHARED_LIBS=OFF &&
       ninja -C "$work" -j "${SLUICE_JOBS:-$(nproc)}" crypto ssl
   } >"$log" 2>&1 9>&-; then
     tail -n 30 "$log" >&2

@@ -4,11 +4,13 @@ ways; PROXY protocol in and out; IPv6 and Unix listeners."""
 import contextlib
 import hashlib
 import json
+import os
 import socket
 import ssl
 import struct
 import subprocess
 import threading
+import time
 import urllib.parse
 
 import pytest
@@ -534,3 +536,25 @@ def test_ipv6_and_unix_listeners(tls_gateway, authority, certificate, tmp_path):
         client.request()
         assert client.response().status == 200
     assert gateway.get("/").status == 200
+
+
+def test_slow_reader_gets_all_of_a_closing_response(start_gateway, start_backend, authority):
+    """Ciphertext that still waits in the session is part of the response."""
+    body = os.urandom(1 << 20) * 8
+    backend = start_backend(lambda r, c: simple_response(body))
+    gateway = start_gateway(documents(
+        bridge(be=backend.address), tls_secret("cert", authority.issue("test.com")),
+        ingress("all", "be.static:80", host="test.com", tls_secret="cert")))
+    for _ in range(2):
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        raw.connect(("127.0.0.1", gateway.https_port))
+        with authority.client_context().wrap_socket(raw, server_hostname="test.com") as client:
+            client.settimeout(20)
+            client.sendall(b"GET / HTTP/1.1\r\nHost: test.com\r\nConnection: close\r\n\r\n")
+            time.sleep(0.5)
+            data = bytearray()
+            while chunk := client.recv(65536):
+                data += chunk
+                time.sleep(0.001)
+        assert bytes(data).split(b"\r\n\r\n", 1)[1] == body

@@ -424,3 +424,23 @@ def test_bad_policy_is_reported_and_dropped(start_gateway, start_backend):
         "circuit_breaker: {max_reqests: 2}"))))
     assert gateway.get("/").status == 200
     assert "max_reqests" in gateway.errors() and "max_requests" in gateway.errors()
+
+
+def test_per_try_timeout_ends_with_the_response_head(proxy):
+    """It bounds the wait for an answer, not a long answer."""
+    def handler(request, connection):
+        connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        time.sleep(1.5)
+        return b"1\r\nb\r\n0\r\n\r\n"
+    gateway, _ = proxy(handler, annotations={"nginx.ingress.kubernetes.io/proxy-next-upstream-timeout": "1"})
+    assert gateway.get("/").body == b"ab"
+
+
+def test_per_try_timeout(proxy):
+    release = threading.Event()
+    gateway, backend = proxy(lambda r, c: release.wait(10) and None, annotations={
+        "nginx.ingress.kubernetes.io/proxy-next-upstream-timeout": "1", "nginx.ingress.kubernetes.io/proxy-next-upstream-tries": "1",
+        "nginx.ingress.kubernetes.io/proxy-next-upstream": "error timeout"})
+    assert gateway.get("/").status == 504
+    assert len(backend.requests) == 2
+    release.set()

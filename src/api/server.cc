@@ -225,6 +225,8 @@ void Server::shut_down() {
   shutting_down_ = true;
   log::info("server", "draining");
   if (admin_) admin_->set_ready(false);
+  // The successor answers on the admin port from now on.
+  if (admin_ && replaced_) admin_->stop();
   gateway_->drain([this] {
     gateway_->join();
     if (admin_) admin_->stop();
@@ -234,6 +236,7 @@ void Server::shut_down() {
 }
 
 void Server::replace_binary() {
+  if (shutting_down_) return;
   // The child gets duplicates of the listening sockets under the numbers it is told; ours are close-on-exec.
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
@@ -241,7 +244,13 @@ void Server::replace_binary() {
   std::vector<int> copies;
   for (const int socket : gateway_->listening_sockets()) {
     const int copy = ::fcntl(socket, F_DUPFD, 3);
-    if (copy < 0) continue;
+    if (copy < 0) {
+      // The sockets are told by their order: none may be missing.
+      log::error("server", std::string("cannot pass the listening sockets on: ") + std::strerror(errno));
+      for (const int made : copies) ::close(made);
+      posix_spawn_file_actions_destroy(&actions);
+      return;
+    }
     copies.push_back(copy);
     list += (list.empty() ? "" : ",") + std::to_string(copy);
   }
@@ -273,6 +282,7 @@ void Server::replace_binary() {
   if (error) {
     log::error("server", std::string("cannot start the new binary: ") + std::strerror(error));
   } else {
+    replaced_ = true;
     log::info("server", "started the new binary as process " + std::to_string(child) + "; it will tell us to drain");
   }
 }

@@ -79,6 +79,7 @@ class Server {
   compile::Compiler::SnapshotPointer published_;
   resource::Diagnostics directory_problems_;
   bool shutting_down_ = false;
+  bool replaced_ = false;  // a new process has been started and will take over
 };
 
 }  // namespace sluice::api

@@ -76,24 +76,25 @@ struct Redirect {
   bool https_only_on_plaintext = false;  // ssl-redirect: only for requests that came without TLS
 };
 
+// Members are in the order in which a request needs them: with ten thousand routes each request finds its route cold in
+// the cache, and pays per line.
 struct Route {
-  std::string name;    // as in logs and metrics: "ns/ingress", or "ingress" in the system namespace
-  std::string origin;  // the object and field it came from: "Ingress ns/name spec.rules[0].http.paths[1]"
-
   PathMatch path;
   std::vector<std::string> methods;    // one of them, upper case; empty: any
   std::vector<ValueMatch> conditions;  // all must hold
 
   std::vector<Destination> destinations;  // empty: the route answers by itself (redirect) or has no valid backend (503)
-  uint32_t total_weight = 0;
+  FilterChain filters;
+  std::string name;  // as in logs and metrics: "ns/ingress", or "ingress" in the system namespace
 
   std::chrono::milliseconds timeout{0};       // whole request until the response is complete; 0: none
   std::chrono::milliseconds idle_timeout{0};  // 0: the listener's stream idle timeout
   std::shared_ptr<const RetryPolicy> retry;   // null: the default policy
-  HashPolicy hash;                            // source kNone: the cluster's applies
-  std::shared_ptr<const Redirect> redirect;   // null: none
+  uint32_t total_weight = 0;
+  HashPolicy hash;  // source kNone: the cluster's applies
 
-  FilterChain filters;
+  std::shared_ptr<const Redirect> redirect;  // what `explain` tells of the redirect filter; null: none
+  std::string origin;  // the object and field it came from: "Ingress ns/name spec.rules[0].http.paths[1]"
 };
 
 class RouteIndex;  // lookup structure over `routes` for large hosts; config/router.h

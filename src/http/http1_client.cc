@@ -65,8 +65,11 @@ const net::Address& Http1ClientConnection::local_address() const {
   return local_;
 }
 
-// True if the kernel of the peer has acknowledged none of the current request: then the server can't have seen it, even
-// if our bytes were sent (RFC 9110 §9.2.2 asks for such proof before repeating a request that is not idempotent).
+// True if the server has not processed the current request (RFC 9110 §9.2.2 asks for such knowledge before repeating
+// one that is not idempotent): nothing of it was written, or its kernel has acknowledged none of what was and the
+// connection ended at once. A FIN was then on its way before the request came. A RST comes from a socket that was
+// closed with the request unread, or from a server that read, worked and aborted; only the former answers within a
+// round trip.
 bool Http1ClientConnection::nothing_acknowledged() const {
   if (bytes_written_ == bytes_before_request_) return true;
   if (!stream_.is_open() || stream_.tls()) return false;
@@ -75,7 +78,10 @@ bool Http1ClientConnection::nothing_acknowledged() const {
   if (::getsockopt(stream_.fd(), IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return false;
   if (length < offsetof(tcp_info, tcpi_bytes_acked) + sizeof(info.tcpi_bytes_acked)) return false;
   // The SYN counts as one acknowledged byte.
-  return info.tcpi_bytes_acked <= bytes_before_request_ + 1;
+  if (info.tcpi_bytes_acked > bytes_before_request_ + 1) return false;
+  constexpr uint64_t kMarginUs = 2000;
+  const uint64_t elapsed_us = (loop_.now_ns() - request_written_ns_) / 1000;
+  return ended_in_order_ || elapsed_us <= 2 * uint64_t{info.tcpi_rtt} + kMarginUs;
 }
 
 void Http1ClientConnection::on_io(uint32_t events) {
@@ -120,6 +126,8 @@ void Http1ClientConnection::process_input() {
 }
 
 size_t Http1ClientConnection::fill_input() {
+  // An event of one stream among hundreds finds its exchange cold: let it come while the kernel copies.
+  __builtin_prefetch(handler_);
   const bool in_head = input_ == Input::kHead || input_ == Input::kTrailers;
   if (in_head && in_.size() >= settings_.max_head_bytes) {
     fail(StreamError::kProtocol, "response head too large");
@@ -144,6 +152,7 @@ size_t Http1ClientConnection::fill_input() {
 }
 
 void Http1ClientConnection::on_peer_end() {
+  ended_in_order_ = true;
   if (!handler_) return close_quietly();
   if (input_ == Input::kBody && body_ == Framing::Body::kUntilClose) {
     input_ = Input::kDone;
@@ -306,6 +315,7 @@ void Http1ClientConnection::flush() {
   if (closed_) return;
   if (out_.bytes()) {
     const size_t before = out_.bytes();
+    if (bytes_written_ == bytes_before_request_) request_written_ns_ = loop_.now_ns();
     const net::IoResult result = stream_.write(out_);
     bytes_written_ += before - out_.bytes();
     if (result.status == net::IoStatus::kError) {
@@ -320,12 +330,13 @@ void Http1ClientConnection::flush() {
   } else if (stream_.has_pending_output()) {
     stream_.flush();
   }
-  if (handler_ && was_above_low_ && out_.bytes() <= kBufferLow) {
+  const bool all_sent = out_.empty() && !stream_.has_pending_output();
+  if (handler_ && was_above_low_ && (request_done_ ? all_sent : out_.bytes() <= kBufferLow)) {
     was_above_low_ = false;
     handler_->on_drained();
     if (closed_) return;
   }
-  if (out_.empty() && fin_after_flush_) {
+  if (out_.empty() && !stream_.has_pending_output() && fin_after_flush_) {
     fin_after_flush_ = false;
     stream_.shutdown_write();
   }

@@ -82,6 +82,7 @@ class Http1ClientConnection final : public ClientConnection,
   uint64_t body_remaining_ = 0;
   uint64_t bytes_written_ = 0;  // on this connection
   uint64_t bytes_before_request_ = 0;
+  uint64_t request_written_ns_ = 0;  // when the first byte of the request was written
   uint64_t streams_ = 0;
   uint32_t informational_ = 0;  // 1xx heads before the current response
 
@@ -98,6 +99,7 @@ class Http1ClientConnection final : public ClientConnection,
   bool was_above_low_ = false;
   bool received_any_ = false;  // of the current response
   bool unprocessed_ = false;
+  bool ended_in_order_ = false;  // the server sent FIN
   bool fin_after_flush_ = false;
   bool in_process_ = false;
   bool closed_ = false;

@@ -89,7 +89,8 @@ void Http1ServerConnection::on_io(uint32_t events) {
   if (closed_) return;
   stream_.note(events);
   if (stream_.writable() && (out_.bytes() || stream_.has_pending_output())) loop_.defer_flush(*this);
-  if (stream_.broken() && busy() && input_ != Input::kBody && input_ != Input::kTrailers) {
+  const bool reading = input_ == Input::kBody || input_ == Input::kTrailers || input_ == Input::kTunnel;
+  if (stream_.broken() && busy() && !reading) {
     return fail(StreamError::kConnectionClosed, "connection reset by the client");
   }
   process_input();
@@ -559,12 +560,12 @@ void Http1ServerConnection::flush() {
   } else if (wait_ == Wait::kNone && input_ == Input::kHead && !busy()) {
     expect_next_request();
   }
-  if (handler_ && was_above_low_ && (response_done_ ? out_.empty() : out_.bytes() <= kBufferLow)) {
+  if (handler_ && was_above_low_ && (response_done_ ? all_sent() : out_.bytes() <= kBufferLow)) {
     was_above_low_ = false;
     handler_->on_drained();
     if (closed_) return;
   }
-  if (out_.empty() && fin_after_flush_) {
+  if (all_sent() && fin_after_flush_) {
     fin_after_flush_ = false;
     stream_.shutdown_write();
     if (stream_.peer_closed() && !busy()) return shut();
@@ -592,11 +593,11 @@ void Http1ServerConnection::detach() {
 // The handler is gone and has sent a complete response (possibly still queued).
 void Http1ServerConnection::end_exchange() {
   if (tunnel_) {
-    if (out_.empty()) return shut();
+    if (all_sent()) return shut();
     return begin_linger();
   }
   if (!keep_alive_ || !response_done_) {
-    if (input_ == Input::kDone && out_.empty() && in_.size() == 0 && !stream_.readable()) {
+    if (input_ == Input::kDone && all_sent() && in_.size() == 0 && !stream_.readable()) {
       // Nothing unread that would turn our close into a RST.
       return shut();
     }

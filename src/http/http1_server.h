@@ -106,6 +106,8 @@ class Http1ServerConnection final : public ServerConnection,
   void queue_foreign(Slice data);
   void expect(Wait wait, uint64_t delay_ms);
   uint64_t discardable() const;
+  // Nothing waits any more, neither here nor encrypted in the TLS session.
+  bool all_sent() const { return out_.empty() && !stream_.has_pending_output(); }
 
   event::Loop& loop_;
   net::Stream stream_;

@@ -200,8 +200,10 @@ void Exchange::build_filters() {
 bool Exchange::select_cluster(std::string_view name) {
   const uint32_t* slot = snapshot_->cluster_slots.find(name);
   if (!slot) return false;
+  const config::Cluster* cluster = snapshot_->clusters.get(*slot);
+  if (!cluster) return false;
   cluster_slot_ = *slot;
-  cluster_name_ = arena().copy(name);
+  cluster_name_ = cluster->name;
   return true;
 }
 
@@ -324,10 +326,7 @@ void Exchange::on_data(Slice data, bool end) {
   bytes_received_ += data.size();
   request_end_ = request_end_ || end;
   touch();
-  if (local_reply_ || upstream_done_) {
-    if (phase_ == Phase::kTunnel && end) end_tunnel_if_done();
-    return;
-  }
+  if (local_reply_ || (upstream_done_ && phase_ != Phase::kTunnel)) return;
   if (phase_ == Phase::kTunnel) {
     upstream_.send_data(std::move(data), end);
     end_tunnel_if_done();
@@ -365,7 +364,11 @@ void Exchange::on_data_through(Direction direction, SliceQueue& data, bool end) 
 void Exchange::on_trailers(const http::HeaderMap& trailers) {
   request_end_ = true;
   touch();
-  if (local_reply_ || upstream_done_ || phase_ == Phase::kTunnel) return;
+  if (phase_ == Phase::kTunnel) {
+    upstream_.send_data(Slice(), true);
+    return end_tunnel_if_done();
+  }
+  if (local_reply_ || upstream_done_) return;
   if (filters_.empty()) return upstream_.send_trailers(trailers);
   filters_.trailers(*this, Direction::kRequest, const_cast<http::HeaderMap&>(trailers));
 }
@@ -381,10 +384,11 @@ void Exchange::on_trailers_through(Direction direction, const http::HeaderMap& t
 
 // Lets the client send as long as what it sends can go on.
 void Exchange::update_request_flow() {
-  if (!downstream_ || request_end_ || phase_ == Phase::kRequest) return;
+  if (!downstream_ || request_end_) return;
   const bool upgrade_pending = !request_.upgrade.empty() && phase_ == Phase::kForwarding;
   const bool pause =
-      upgrade_pending || held_back_[0] || (!local_reply_ && !upstream_done_ && upstream_.buffered() > kHighWatermark);
+      upgrade_pending || held_back_[0] ||
+      (!local_reply_ && (!upstream_done_ || phase_ == Phase::kTunnel) && upstream_.buffered() > kHighWatermark);
   if (pause == downstream_paused_) return;
   downstream_paused_ = pause;
   if (pause) {
@@ -394,7 +398,10 @@ void Exchange::update_request_flow() {
   }
 }
 
-void Exchange::on_upstream_drained() { update_request_flow(); }
+void Exchange::on_upstream_drained() {
+  if (phase_ == Phase::kTunnel) end_tunnel_if_done();
+  if (!over()) update_request_flow();
+}
 
 void Exchange::on_held(Direction direction, size_t bytes, bool collecting) {
   if (bytes <= buffer_limit_) return;

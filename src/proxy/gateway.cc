@@ -85,6 +85,8 @@ Status Gateway::start(const std::vector<int>& inherited) {
       worker->add_listener(fd, listener);
     }
   }
+  // Sockets of workers that we do not have would only swallow connections.
+  for (; next < inherited.size(); ++next) ::close(inherited[next]);
   for (const auto& worker : workers_) worker->start();
   return {};
 }

@@ -128,7 +128,9 @@ PendingConnection::PendingConnection(Worker& worker, net::Stream stream, http::C
       stream_(std::move(stream)),
       info_(std::move(info)),
       tls_(options.tls),
-      state_(options.accept_proxy_protocol ? State::kProxyHeader : State::kHandshake) {}
+      state_(options.accept_proxy_protocol ? State::kProxyHeader : State::kHandshake) {
+  worker_.pending_begin();
+}
 
 void PendingConnection::start() {
   if (!worker_.loop().add(stream_.fd(), this).ok()) return fail();
@@ -216,6 +218,7 @@ void PendingConnection::hand_over() {
     }
   }
   worker_.serve(std::move(stream_), std::move(info_), Slice(), true, http2);
+  worker_.pending_end();
   worker_.loop().destroy_later(this);
 }
 
@@ -225,6 +228,7 @@ void PendingConnection::fail() {
   timer_.cancel();
   stream_.close();
   worker_.release_connection();
+  worker_.pending_end();
   worker_.loop().destroy_later(this);
 }
 

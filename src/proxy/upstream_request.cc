@@ -262,9 +262,6 @@ void UpstreamRequest::on_try_timeout() {
     stream_ = nullptr;
   }
   end_try({0, true});
-  if (response_started_) {
-    return fail({504, ResponseFlag::kUpstreamTimeout, false, {}, "upstream_per_try_timeout", {}});
-  }
   if (retry(RetryPolicy::kOnReset | RetryPolicy::kOn5xx | RetryPolicy::kOnGatewayError, false, 504)) return;
   fail({504, ResponseFlag::kUpstreamTimeout, false, "upstream request timeout", "upstream_per_try_timeout", {}});
 }
@@ -342,6 +339,7 @@ void UpstreamRequest::on_response(http::ResponseHead& head, bool end) {
     }
   }
   response_started_ = true;
+  try_timer_.cancel();
   kept_.clear();
   dropped_ = dropped_ || !request_end_;
   last_status_ = head.status;

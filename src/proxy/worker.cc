@@ -236,8 +236,13 @@ void Worker::drain(uint64_t deadline_ms, std::function<void()> done) {
   check_drained();
 }
 
+void Worker::pending_end() {
+  if (pending_ > 0) --pending_;
+  if (draining_) check_drained();
+}
+
 void Worker::check_drained() {
-  if (connection_count_ > 0 || !drained_) return;
+  if (connection_count_ + pending_ > 0 || !drained_) return;
   const auto done = std::exchange(drained_, nullptr);
   if (access_log_) access_log_->flush();
   done();
@@ -250,7 +255,7 @@ void Worker::on_drain_deadline() {
     connection->close_now();
     if (connections_ == connection) break;  // it closes later in the turn
   }
-  connection_count_ = 0;
+  connection_count_ = pending_ = 0;
   check_drained();
 }
 

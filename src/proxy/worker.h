@@ -77,6 +77,9 @@ class Worker final : public http::ServerCallbacks,
   // Counts an accepted connection against the limit; false: over it.
   bool admit_connection();
   void release_connection();
+  // Connections before HTTP: in the PROXY header or the TLS handshake. Draining waits for them.
+  void pending_begin() { ++pending_; }
+  void pending_end();
 
  private:
   void run();
@@ -100,6 +103,7 @@ class Worker final : public http::ServerCallbacks,
   http::ServerConnection* connections_ = nullptr;
   uint64_t connection_count_ = 0;
   uint64_t connection_ids_ = 0;
+  uint64_t pending_ = 0;
   http::Http1Settings http1_;
   http::Http2Settings http2_;
   uint64_t date_second_ = 0;

@@ -230,7 +230,11 @@ ClusterState* ClusterManager::get(const config::Snapshot& snapshot, uint32_t slo
   }
   Entry& entry = states_[slot];
   if (entry.version == snapshot.version) return entry.state.get();
-  if (entry.version > snapshot.version && entry.state) return entry.state.get();  // an older exchange
+  if (entry.version > snapshot.version) {
+    // An older exchange: the slot may have become another cluster's since.
+    const config::Cluster* older = snapshot.clusters.get(slot);
+    return older && entry.state && entry.state->config().name == older->name ? entry.state.get() : nullptr;
+  }
   entry.version = snapshot.version;
   std::shared_ptr<const config::Cluster> config = snapshot.clusters.get_shared(slot);
   if (!config || (entry.state && entry.state->config().name != config->name)) retire(entry);

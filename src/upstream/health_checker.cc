@@ -15,6 +15,14 @@ namespace {
 const http::Http1ClientSettings kHttp1Settings;
 const http::Http2Settings kHttp2Settings = http::Http2Settings::for_client();
 
+// Probe connections end after one request and may outlive the check: nobody needs to be told of them.
+class Nobody final : public http::ClientConnection::Observer {
+  void on_available(http::ClientConnection&) override {}
+  void on_draining(http::ClientConnection&) override {}
+  void on_closed(http::ClientConnection&) override {}
+};
+Nobody nobody;
+
 // A length-prefixed grpc.health.v1.HealthCheckRequest{service = 1}.
 std::string health_request(const std::string& service) {
   std::string message;
@@ -40,9 +48,7 @@ bool is_serving(std::string_view body) {
 }  // namespace
 
 // The state of one endpoint and, while a probe runs, the probe.
-class HealthChecker::Check final : private Connector::Owner,
-                                   private http::ClientHandler,
-                                   private http::ClientConnection::Observer {
+class HealthChecker::Check final : private Connector::Owner, private http::ClientHandler {
  public:
   Check(HealthChecker& checker, const config::Cluster& cluster, const net::Address& address)
       : checker_(checker), cluster_(cluster.name), address_(address) {
@@ -81,7 +87,7 @@ class HealthChecker::Check final : private Connector::Owner,
     }
     http::ClientStream* opened = nullptr;
     if (http2_ && !(stream.tls() && stream.tls()->alpn() == "http/1.1")) {
-      auto* connection = new http::Http2ClientConnection(checker_.loop_, std::move(stream), kHttp2Settings, *this);
+      auto* connection = new http::Http2ClientConnection(checker_.loop_, std::move(stream), kHttp2Settings, nobody);
       if (!connection->start()) {
         checker_.loop_.destroy_later(connection);
         return finish("cannot register the connection");
@@ -89,7 +95,7 @@ class HealthChecker::Check final : private Connector::Owner,
       connection_ = connection;
       opened = connection->open(*this);
     } else {
-      auto* connection = new http::Http1ClientConnection(checker_.loop_, std::move(stream), kHttp1Settings, *this);
+      auto* connection = new http::Http1ClientConnection(checker_.loop_, std::move(stream), kHttp1Settings, nobody);
       if (!connection->start()) {
         checker_.loop_.destroy_later(connection);
         return finish("cannot register the connection");
@@ -148,13 +154,6 @@ class HealthChecker::Check final : private Connector::Owner,
     finish(detail.empty() ? std::string(http::stream_error_name(error)) : std::string(detail));
   }
 
-  // http::ClientConnection::Observer
-  void on_available(http::ClientConnection&) override {}
-  void on_draining(http::ClientConnection&) override {}
-  void on_closed(http::ClientConnection& connection) override {
-    if (connection_ == &connection) connection_ = nullptr;
-  }
-
   void judge() {
     if (config_.kind == config::HealthCheck::Kind::kGrpc) {
       if (status_ != 200) return finish("HTTP status " + std::to_string(status_));
@@ -204,7 +203,7 @@ class HealthChecker::Check final : private Connector::Owner,
 
   bool running_ = false;
   Connector* connector_ = nullptr;
-  http::ClientConnection* connection_ = nullptr;
+  http::ClientConnection* connection_ = nullptr;  // while the probe's stream is open
   http::ClientStream* stream_ = nullptr;
   Arena arena_;
   std::string authority_;

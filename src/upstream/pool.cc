@@ -70,7 +70,7 @@ http::ClientStream* Pool::acquire(StreamWaiter& waiter, const StreamNeeds& needs
 }
 
 size_t Pool::streams_per_connection() const {
-  if (!is_http2()) return 1;
+  if (!is_http2() || http1_by_alpn_) return 1;
   return std::max<size_t>(std::min<size_t>(cluster_.config().max_concurrent_streams, peer_stream_limit_), 1);
 }
 
@@ -146,6 +146,7 @@ void Pool::on_connected(Connector& connector, net::Stream stream) {
   if (!connector.proxy_header().empty()) return on_private_connected(connector, std::move(stream));
   bool http2 = is_http2();
   if (stream.tls() && stream.tls()->alpn() == "http/1.1") http2 = false;
+  http1_by_alpn_ = is_http2() && !http2;
   if (http2) {
     auto* connection = new http::Http2ClientConnection(loop_, std::move(stream), kHttp2Settings, *this);
     multiplexed_.push_back({connection, loop_.now_ms()});
@@ -158,7 +159,10 @@ void Pool::on_connected(Connector& connector, net::Stream stream) {
     return;
   }
   auto* connection = new http::Http1ClientConnection(loop_, std::move(stream), kHttp1Settings, *this);
-  if (connection->start()) return on_available(*connection);
+  if (connection->start()) {
+    on_available(*connection);
+    return connect_for_waiters();
+  }
   on_closed(*connection);
   loop_.destroy_later(connection);
 }
@@ -208,7 +212,8 @@ void Pool::on_connect_failed(Connector& connector, http::StreamError error, std:
     return connect_for_waiters();
   }
   // Those who waited for this connection: one request, or with HTTP/2 everybody.
-  const uint32_t affected = is_http2() && connectors_.empty() ? waiters_ : std::min(waiters_, 1u);
+  const uint32_t affected =
+      is_http2() && connectors_.empty() && multiplexed_.empty() ? waiters_ : std::min(waiters_, 1u);
   for (uint32_t i = 0; i < affected; ++i) {
     if (StreamWaiter* waiter = pop_waiter()) waiter->on_stream_failed(error, detail);
   }

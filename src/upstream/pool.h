@@ -110,6 +110,7 @@ class Pool final : public Connector::Owner, public http::ClientConnection::Obser
   StreamWaiter* last_waiter_ = nullptr;
   uint32_t waiters_ = 0;
   uint32_t connections_ = 0;
+  bool http1_by_alpn_ = false;  // the server was asked for h2 and chose http/1.1
   bool draining_ = false;
   std::shared_ptr<net::TlsSessionCache> sessions_;
   event::MemberTimer<Pool, &Pool::on_idle_timer> idle_timer_{this};
