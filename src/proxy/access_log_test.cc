@@ -290,7 +290,7 @@ TEST(AccessLog, ReopensAfterARotation) {
   LogRecord record;
   record.path = "one";
   producer.append(record);
-  producer.flush();
+  while (!producer.empty()) producer.flush();
   (*log)->drain();
   ASSERT_EQ(rename(path.c_str(), directory.file("log.1").c_str()), 0);
   (*log)->reopen();
@@ -320,7 +320,7 @@ TEST(AccessLog, OpenErrorsAndAFailedReopen) {
   LogRecord record;
   record.path = "x";
   producer.append(record);
-  producer.flush();
+  while (!producer.empty()) producer.flush();
   (*log)->drain();
   EXPECT_EQ(TempDirectory::lines(directory.file("moved") + "/log"), 1u);
 }
