@@ -78,7 +78,6 @@ void Loop::run_once(int max_wait_ms) {
   epoll_event events[kMaxEvents];
   const int n = epoll_wait(epoll_fd_, events, kMaxEvents, static_cast<int>(std::min<int64_t>(timeout, INT_MAX)));
   update_clock();
-  const uint64_t started_ns = now_ns_;
 
   bool mailbox = false;
   for (int i = 0; i < n; ++i) {
@@ -95,7 +94,6 @@ void Loop::run_once(int max_wait_ms) {
   if (mailbox) run_posted();
   if (turn_hook_) turn_hook_();
   destroy_pending();
-  last_turn_ns_ = read_clock_ns(CLOCK_MONOTONIC) - started_ns;
 }
 
 void Loop::run_soon_tasks() {

@@ -113,9 +113,6 @@ class Loop {
   // Called once at the end of every turn that dispatched something.
   void set_turn_hook(std::function<void()> hook) { turn_hook_ = std::move(hook); }
 
-  // Nanoseconds spent outside epoll_wait in the last turn.
-  uint64_t last_turn_ns() const { return last_turn_ns_; }
-
  private:
   Status control(int operation, int fd, IoHandler* handler, uint32_t events);
   static bool is_empty(const TaskLink& list) { return list.next == &list; }
@@ -144,7 +141,6 @@ class Loop {
   std::atomic<bool> stopped_{false};
   uint64_t now_ns_ = 0;
   uint64_t wall_us_ = 0;
-  uint64_t last_turn_ns_ = 0;
   TimerWheel timers_;
 
   TaskLink flushes_{&flushes_, &flushes_};  // circular lists

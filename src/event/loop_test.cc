@@ -225,7 +225,6 @@ TEST(Loop, ReadsItsClockOncePerTurn) {
     EXPECT_GE(loop.wall_us(), wall + 2'000);
   });
   loop.run_once(0);
-  EXPECT_GE(loop.last_turn_ns(), 3'000'000u);
 }
 
 TEST(Loop, TurnHookRunsAfterThePosted) {

@@ -126,8 +126,6 @@ void Http1ClientConnection::process_input() {
 }
 
 size_t Http1ClientConnection::fill_input() {
-  // An event of one stream among hundreds finds its exchange cold: let it come while the kernel copies.
-  __builtin_prefetch(handler_);
   const bool in_head = input_ == Input::kHead || input_ == Input::kTrailers;
   if (in_head && in_.size() >= settings_.max_head_bytes) {
     fail(StreamError::kProtocol, "response head too large");

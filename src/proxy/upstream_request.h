@@ -67,7 +67,6 @@ class UpstreamRequest final : public http::ClientHandler, public upstream::Strea
   void finish();
 
   bool started() const { return target_.cluster != nullptr; }
-  bool request_done() const { return request_end_; }
   uint32_t attempts() const { return attempts_; }
   uint32_t retries() const { return retries_; }
   // Of the last try; empty before there was one. In the arena.
