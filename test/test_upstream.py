@@ -377,6 +377,27 @@ def test_active_http_health_check(start_gateway, start_backend):
     assert any(r.header("user-agent") == "sluice-health-check" for r in flaky.requests)
 
 
+def test_verdict_goes_with_the_health_check(start_gateway, start_backend):
+    """An endpoint that was unhealthy when the check was taken away, or when it left the service, is not so for ever."""
+    def sick(request, connection):
+        return simple_response(b"", "500 X") if request.path == "/healthz" else simple_response()
+    backend, other = start_backend(sick), start_backend(sick)
+
+    def manifests(address, check):
+        return documents(bridge(be=address), ingress("all", "be.static:80", annotations=policy(check)))
+    check = "health_check: {type: http, path: /healthz, interval_ms: 30, unhealthy_threshold: 1, healthy_threshold: 1}"
+    gateway = start_gateway(manifests(backend.address, check))
+    wait_until(lambda: gateway.get("/").status == 503, what="the verdict")
+    gateway.apply("all.yaml", manifests(other.address, check))
+    backend.handler = None  # answers 200
+    gateway.apply("all.yaml", manifests(backend.address, check))
+    wait_until(lambda: gateway.get("/").status == 200, what="another endpoint under the old address")
+    gateway.apply("all.yaml", manifests(other.address, check))
+    wait_until(lambda: gateway.get("/").status == 503, what="the verdict")
+    gateway.apply("all.yaml", manifests(other.address, "panic_threshold_percent: 0"))
+    wait_until(lambda: gateway.get("/").status == 200, what="no check, no verdict")
+
+
 def test_active_health_check_over_http2(start_gateway, start_h2_backend):
     state = {"status": 200}
 

@@ -19,7 +19,7 @@ struct HealthWorld {
   HealthChecker checker{
       loop, [this](const std::string& cluster, const net::Address&, bool healthy, const std::string& reason) {
         EXPECT_EQ(cluster, "outbound|80||a");
-        verdicts.push_back(healthy ? "healthy" : reason);
+        verdicts.push_back(healthy ? "healthy" + reason : reason);
       }};
   std::shared_ptr<config::Cluster> cluster = std::make_shared<config::Cluster>();
   uint64_t version = 0;
@@ -249,6 +249,26 @@ TEST(HealthChecker, FollowsTheSnapshot) {
   EXPECT_LE(one.exchanges.size(), seen + 1) << "no longer asked";
   w.cluster->health_check.kind = Kind::kNone;
   w.check({two.address()});
+  EXPECT_EQ(w.checker.endpoints(), 0u);
+}
+
+TEST(HealthChecker, UnhealthyEndpointThatIsNotCheckedAnyMoreIsForgiven) {
+  HealthWorld w(Kind::kHttp);
+  Server one(w.loop, false), two(w.loop, false);
+  Answers bad;
+  bad.status = 500;
+  bad.install(one);
+  // It leaves, and what comes back under its address may be well.
+  w.check({one.address(), two.address()});
+  EXPECT_EQ(w.next(), "status 500");
+  w.check({two.address()});
+  EXPECT_EQ(w.next(), "healthynot checked any more");
+  w.check({one.address(), two.address()});
+  EXPECT_EQ(w.next(), "status 500");
+  // The check goes.
+  w.cluster->health_check.kind = Kind::kNone;
+  w.check({one.address(), two.address()});
+  EXPECT_EQ(w.next(), "healthynot checked any more");
   EXPECT_EQ(w.checker.endpoints(), 0u);
 }
 
