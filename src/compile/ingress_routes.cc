@@ -203,7 +203,7 @@ class IngressCompiler {
     route.retry = retry_;
     route.redirect = redirect_;
     for (const Destination& destination : pending_) route.total_weight += destination.weight;
-    route.destinations = std::move(pending_);
+    for (Destination& destination : pending_) route.destinations.push_back(std::move(destination));
     pending_.clear();
     for (const FilterSpec& spec : route_filters(annotations_, route.path, redirect_.get())) {
       auto factory = filters_.get(spec, route.origin);

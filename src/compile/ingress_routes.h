@@ -22,7 +22,7 @@ namespace sluice::compile {
 // A route with what ordering and conflicts need to know.
 struct HostRoute {
   enum class Role : uint8_t { kPath, kAppRoot, kDefaultBackend };
-  std::shared_ptr<const config::Route> route;
+  std::shared_ptr<config::Route> route;
   Role role = Role::kPath;
   uint32_t method_length = 0;  // characters of "GET|POST"; 0: any method
   uint32_t header_conditions = 0;

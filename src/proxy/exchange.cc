@@ -108,6 +108,7 @@ Random& Exchange::random() { return worker_.random(); }
 bool Exchange::start(bool end) {
   request_end_ = end;
   touch();
+  config::prefetch_host(*snapshot_, request_.authority);
   const config::Globals& globals = *snapshot_->globals;
   original_path_ = request_.path;
   if (request_.path != "*") request_.path = normalize_path(request_.path, arena());
@@ -156,6 +157,10 @@ bool Exchange::resolve_route() {
     return false;
   }
   route_ = match.route;
+  route_stats_ = &worker_.stats().routes.at(route_->stats_slot);
+  // Written at the end of the exchange; with many routes they are not in the cache, and until then they can be.
+  __builtin_prefetch(route_stats_, 1);
+  __builtin_prefetch(&route_stats_->latency, 1);
   const http::ConnectionInfo& connection = downstream_->connection();
   if (connection.tls && match.host->requires_mtls_sni) {
     // The client has shown a certificate for the host it named in the handshake; it must not be used for another.
@@ -187,7 +192,8 @@ void Exchange::choose_destination() {
     }
   }
   cluster_slot_ = destination_->cluster;
-  cluster_name_ = destination_->cluster_name;
+  const config::Cluster* cluster = snapshot_->clusters.get(cluster_slot_);
+  cluster_name_ = cluster ? cluster->name : destination_->cluster_name;
 }
 
 void Exchange::build_filters() {
@@ -260,9 +266,7 @@ void Exchange::forward(bool end) {
   UpstreamRequest::Target target;
   target.cluster = cluster;
   target.retry = route_->retry ? route_->retry.get() : &kDefaultRetry;
-  const config::HashPolicy& policy =
-      route_->hash.source != config::HashPolicy::Source::kNone ? route_->hash : cluster->config().hash;
-  target.has_hash = hash_of(policy, &target.hash);
+  target.has_hash = hash_of(cluster->config().hash, &target.hash);
   if (cluster->config().send_proxy_protocol) {
     const net::Address& local = downstream_->connection().local;
     const std::string header = cluster->config().send_proxy_protocol == 1

@@ -16,6 +16,7 @@
 namespace sluice::proxy {
 
 class Worker;
+struct ResponseStats;
 
 class Exchange final : public http::StreamHandler,
                        public filter::Context,
@@ -118,6 +119,7 @@ class Exchange final : public http::StreamHandler,
   http::ResponseHead* response_ = nullptr;
   SnapshotRef snapshot_;
   const config::Route* route_ = nullptr;
+  ResponseStats* route_stats_ = nullptr;  // the route's, in the worker's statistics
   const config::Destination* destination_ = nullptr;
   uint32_t cluster_slot_ = UINT32_MAX;
   std::string_view cluster_name_;

@@ -398,11 +398,10 @@ void Exchange::record() {
   const uint64_t duration_us = (loop().now_ns() - start_ns_) / 1000;
   WorkerStats& stats = worker_.stats();
   const int logged_status = head_sent_ ? status_ : 0;
-  if (route_) {
-    ResponseStats& route = stats.route(route_->name);
-    route.record(logged_status, duration_us);
-    route.bytes_received += bytes_received_;
-    route.bytes_sent += bytes_sent_;
+  if (route_stats_) {
+    route_stats_->record(logged_status, duration_us);
+    route_stats_->bytes_received += bytes_received_;
+    route_stats_->bytes_sent += bytes_sent_;
   }
   if (!cluster_name_.empty() && upstream_.started()) {
     ClusterStats& cluster = stats.cluster(cluster_name_);
