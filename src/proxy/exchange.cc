@@ -90,10 +90,10 @@ uint64_t grpc_timeout_ms(std::string_view text) {
 Exchange::Exchange(Worker& worker, http::ServerStream& downstream, http::RequestHead& request)
     : worker_(worker),
       downstream_(&downstream),
-      request_(request),
       snapshot_(worker.snapshot()),
       filters_(*this),
       upstream_(worker.loop(), worker.random(), *this),
+      request_(request),
       start_ns_(worker.loop().now_ns()),
       start_wall_us_(worker.loop().wall_us()),
       buffer_limit_(snapshot_->globals->downstream_buffer_limit) {

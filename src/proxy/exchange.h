@@ -113,43 +113,11 @@ class Exchange final : public http::StreamHandler,
   bool is_grpc() const;
   bool over() const { return phase_ == Phase::kDone; }
 
+  // What each piece of a body needs comes first: under many slow streams all of it is cold.
   Worker& worker_;
   http::ServerStream* downstream_;
-  http::RequestHead& request_;
-  http::ResponseHead* response_ = nullptr;
-  SnapshotRef snapshot_;
-  const config::Route* route_ = nullptr;
-  ResponseStats* route_stats_ = nullptr;  // the route's, in the worker's statistics
-  const config::Destination* destination_ = nullptr;
-  uint32_t cluster_slot_ = UINT32_MAX;
-  std::string_view cluster_name_;
-  net::Address client_;
-  FilterRun filters_;
-  UpstreamRequest upstream_;
-  event::MemberTimer<Exchange, &Exchange::on_timer> timer_{this};
-
-  uint64_t start_ns_;
-  uint64_t start_wall_us_;
-  uint64_t upstream_ns_ = 0;  // when the response head came
-  uint64_t deadline_ms_ = 0;  // of the whole exchange; 0: none
-  uint64_t idle_timeout_ms_ = 0;
   uint64_t last_activity_ms_ = 0;
-  size_t buffer_limit_;
-  uint64_t bytes_received_ = 0;
   uint64_t bytes_sent_ = 0;
-  std::string_view details_;
-  std::string_view upstream_failure_;
-  std::string_view service_time_;
-  std::string_view original_path_;
-  struct LogField {
-    std::string_view name, value;
-    LogField* next;
-  };
-  LogField* log_fields_ = nullptr;
-  std::unique_ptr<TunnelRecord> tunnel_;  // what the log of a tunnel needs; its arena is gone
-  SliceQueue early_;                      // bytes behind an upgrade request that has not been agreed to
-  ResponseFlags flags_;
-  int status_ = 0;
   Phase phase_ = Phase::kRequest;
   bool reroute_ = false;
   bool request_end_ = false;    // the client has sent everything
@@ -161,6 +129,40 @@ class Exchange final : public http::StreamHandler,
   bool upstream_paused_ = false;
   bool held_back_[2] = {false, false};  // a paused filter holds as much as it may
   bool grpc_deadline_ = false;
+  ResponseFlags flags_;
+  SnapshotRef snapshot_;
+  FilterRun filters_;
+  UpstreamRequest upstream_;
+
+  http::RequestHead& request_;
+  http::ResponseHead* response_ = nullptr;
+  const config::Route* route_ = nullptr;
+  ResponseStats* route_stats_ = nullptr;  // the route's, in the worker's statistics
+  const config::Destination* destination_ = nullptr;
+  uint32_t cluster_slot_ = UINT32_MAX;
+  std::string_view cluster_name_;
+  net::Address client_;
+  event::MemberTimer<Exchange, &Exchange::on_timer> timer_{this};
+
+  uint64_t start_ns_;
+  uint64_t start_wall_us_;
+  uint64_t upstream_ns_ = 0;  // when the response head came
+  uint64_t deadline_ms_ = 0;  // of the whole exchange; 0: none
+  uint64_t idle_timeout_ms_ = 0;
+  size_t buffer_limit_;
+  uint64_t bytes_received_ = 0;
+  std::string_view details_;
+  std::string_view upstream_failure_;
+  std::string_view service_time_;
+  std::string_view original_path_;
+  struct LogField {
+    std::string_view name, value;
+    LogField* next;
+  };
+  LogField* log_fields_ = nullptr;
+  std::unique_ptr<TunnelRecord> tunnel_;  // what the log of a tunnel needs; its arena is gone
+  SliceQueue early_;                      // bytes behind an upgrade request that has not been agreed to
+  int status_ = 0;
   const config::HashPolicy* set_cookie_ = nullptr;
   std::string_view cookie_value_;
 };
