@@ -321,7 +321,9 @@ void Http1ClientConnection::flush() {
       // The server may have answered before it stopped reading: look before giving up.
       out_.clear();
       process_input();
-      if (!closed_ && handler_ && input_ == Input::kHead && !received_any_) {
+      // When the server has ended its direction no read will tell.
+      const bool unheard = (input_ == Input::kHead && !received_any_) || (input_ == Input::kDone && tunnel_);
+      if (!closed_ && handler_ && unheard) {
         fail(StreamError::kConnectionClosed, "write to the upstream failed: " + stream_.error_text());
       }
       return;

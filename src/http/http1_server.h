@@ -108,6 +108,9 @@ class Http1ServerConnection final : public ServerConnection,
   uint64_t discardable() const;
   // Nothing waits any more, neither here nor encrypted in the TLS session.
   bool all_sent() const { return out_.empty() && !stream_.has_pending_output(); }
+  // Both sides have ended a tunnel in order: whatever becomes of the socket, the handler detaches when it has passed on
+  // what it got.
+  bool tunnel_complete() const { return tunnel_ && input_ == Input::kDone && response_done_ && all_sent(); }
 
   // What each piece of a body needs comes first: under many slow streams all of it is cold.
   event::Loop& loop_;

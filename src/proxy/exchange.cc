@@ -274,11 +274,7 @@ void Exchange::forward(bool end) {
                                    : net::write_proxy_protocol_v2(downstream_->connection().peer, local);
     target.proxy_header = arena().copy(header);
   }
-  if (request_.expect_continue && !end) {
-    http::ResponseHead informational;
-    informational.status = 100;
-    downstream_->send_informational(informational);
-  }
+  send_continue();
   if (!request_.upgrade.empty()) {
     // What follows is the tunnel's; it must not reach a server that has not agreed to it.
     downstream_->pause();
@@ -286,6 +282,14 @@ void Exchange::forward(bool end) {
     end = end || request_.version != http::Protocol::kHttp2;
   }
   upstream_.start(target, request_, end);
+}
+
+void Exchange::send_continue() {
+  if (!request_.expect_continue || request_end_ || local_reply_) return;
+  request_.expect_continue = false;
+  http::ResponseHead informational;
+  informational.status = 100;
+  downstream_->send_informational(informational);
 }
 
 bool Exchange::hash_of(const config::HashPolicy& policy, uint64_t* hash) {
@@ -473,7 +477,8 @@ void Exchange::on_reset(http::StreamError error, std::string_view detail) {
       break;
     case http::StreamError::kTimeout:
       flags_.add(ResponseFlag::kStreamIdle);
-      break;
+      details_ = head_sent_ ? "response_write_timeout" : "request_body_timeout";
+      return close(http::StreamError::kNone, false);
     default:
       if (!(phase_ == Phase::kTunnel)) flags_.add(ResponseFlag::kDownstreamDisconnect);
       break;

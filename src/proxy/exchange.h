@@ -74,6 +74,7 @@ class Exchange final : public http::StreamHandler,
   void on_held(Direction direction, size_t bytes, bool collecting) override;
   bool stopped(Direction direction) override;
   void after_request_headers() override;
+  void on_request_body_wanted() override { send_continue(); }
 
   // UpstreamRequest::Owner
   Arena& upstream_arena() override { return *request_.headers.arena(); }
@@ -88,6 +89,8 @@ class Exchange final : public http::StreamHandler,
   void choose_destination();
   void build_filters();
   void forward(bool end);
+  // Tells a client that waits for it (Expect: 100-continue) to send the body. Once; later calls do nothing.
+  void send_continue();
   bool hash_of(const config::HashPolicy& policy, uint64_t* hash);
   void add_response_fields(http::ResponseHead& head);
   void adapt_upgrade(http::ResponseHead& head);
@@ -110,7 +113,7 @@ class Exchange final : public http::StreamHandler,
   void end_response();
   void close(http::StreamError error, bool complete);
   void record();
-  bool is_grpc() const;
+  bool is_grpc() const { return http::is_grpc(request_); }
   bool over() const { return phase_ == Phase::kDone; }
 
   // What each piece of a body needs comes first: under many slow streams all of it is cold.

@@ -66,13 +66,6 @@ std::string_view set_cookie_text(const config::HashPolicy& policy, std::string_v
 
 }  // namespace
 
-bool Exchange::is_grpc() const {
-  const std::string_view type = request_.headers.get(HeaderId::kContentType);
-  constexpr std::string_view kGrpc = "application/grpc";
-  return type.substr(0, kGrpc.size()) == kGrpc &&
-         (type.size() == kGrpc.size() || type[kGrpc.size()] == '+' || type[kGrpc.size()] == ';');
-}
-
 void Exchange::on_upstream_informational(http::ResponseHead& head) {
   // We have answered Expect ourselves.
   if (head.status != 100 && !head_sent_) downstream_->send_informational(head);
