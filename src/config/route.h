@@ -68,6 +68,15 @@ struct RetryPolicy {
   uint32_t max_replay_bytes = 65536;  // a request body that has grown beyond this can't be retried
 };
 
+// Who answers in place of the route's own destinations: when these have no usable endpoint, and when a response has one
+// of the statuses.
+struct Fallback {
+  uint32_t cluster = 0;  // slot in Snapshot::clusters
+  std::string cluster_name;
+  std::string service;  // "ns/name"
+  std::vector<uint16_t> statuses;
+};
+
 struct Redirect {
   uint16_t status = 301;
   std::string scheme;                    // empty: keep
@@ -93,7 +102,10 @@ struct Route {
   uint32_t total_weight = 0;
   HashPolicy hash;  // source kNone: the cluster's applies
 
+  std::shared_ptr<const Fallback> fallback;  // null: none
+
   std::shared_ptr<const Redirect> redirect;  // what `explain` tells of the redirect filter; null: none
+  std::vector<std::string> notes;            // what else `explain` tells: canary, access, mirror
   std::string origin;  // the object and field it came from: "Ingress ns/name spec.rules[0].http.paths[1]"
 };
 

@@ -56,6 +56,7 @@ class Exchange final : public http::StreamHandler,
   void clear_route() override { reroute_ = true; }
   bool select_cluster(std::string_view name) override;
   void call(const filter::HttpCall& call, filter::CallReceiver& receiver) override;
+  void send(const filter::HttpCall& call) override;
   void add_flag(filter::ResponseFlag flag) override { flags_.add(flag); }
   void add_log_field(std::string_view name, std::string_view value) override;
 
@@ -87,6 +88,10 @@ class Exchange final : public http::StreamHandler,
   void choose_destination();
   void build_filters();
   void forward(bool end);
+  upstream::ClusterState* usable_fallback();
+  bool falls_back_on(int status);
+  void fall_back();
+  UpstreamRequest::Target target_of(upstream::ClusterState& cluster);
   bool hash_of(const config::HashPolicy& policy, uint64_t* hash);
   void add_response_fields(http::ResponseHead& head);
   void adapt_upgrade(http::ResponseHead& head);
@@ -159,6 +164,7 @@ class Exchange final : public http::StreamHandler,
   bool upstream_paused_ = false;
   bool held_back_[2] = {false, false};  // a paused filter holds as much as it may
   bool grpc_deadline_ = false;
+  bool fell_back_ = false;  // the response comes from the route's fallback service
   const config::HashPolicy* set_cookie_ = nullptr;
   std::string_view cookie_value_;
 };
