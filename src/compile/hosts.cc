@@ -4,6 +4,7 @@
 #include <span>
 #include <tuple>
 
+#include "compile/canary.h"
 #include "config/router.h"
 
 namespace sluice::compile {
@@ -183,6 +184,43 @@ std::vector<HostTable::Candidate> HostTable::living_rules(Host& host) {
   return out;
 }
 
+HostTable::Canaries HostTable::canaries_of(Host& host, const std::vector<Candidate>& rules) {
+  std::vector<Candidate> canaries;
+  for (const auto& [entry, routes] : host.contributors) {
+    for (const HostRoute& route : routes->routes) {
+      if (route.role == HostRoute::Role::kCanary) canaries.push_back({&route, entry});
+    }
+  }
+  Canaries out;
+  if (canaries.empty()) return out;
+  std::unordered_map<std::string_view, const HostRoute*> by_key;
+  for (const Candidate& rule : rules) by_key.emplace(rule.route->rule_key, rule.route);
+  for (const Candidate& canary : canaries) {
+    auto base = by_key.find(canary.route->rule_key);
+    if (base == by_key.end()) {
+      lose(host, canary,
+           "the canary has no base: no other Ingress has this host, path and conditions; it has no effect");
+    } else {
+      out[base->second].push_back(canary.route);
+    }
+  }
+  return out;
+}
+
+// A base and what its canaries make of it, in the order in which they are tried.
+static void append_with_canaries(const HostRoute& base, const std::vector<const HostRoute*>& canaries,
+                                 std::vector<std::shared_ptr<const config::Route>>& out) {
+  std::vector<const HostRoute*> weighted;
+  for (const HostRoute* canary : canaries) {
+    if (canary->canary->condition) {
+      out.push_back(conditional_canary(base, *canary));
+    } else {
+      weighted.push_back(canary);
+    }
+  }
+  out.push_back(weighted.empty() ? base.route : weighted_canaries(base, weighted));
+}
+
 void HostTable::add_default_backend(const std::string& name, Host& host, std::vector<Candidate>& rules) {
   bool has_root = std::any_of(rules.begin(), rules.end(), [](const Candidate& c) { return is_root_prefix(*c.route); });
   std::vector<Candidate> defaults;
@@ -216,6 +254,7 @@ void HostTable::add_app_root(Host& host, std::vector<Candidate>& rules) {
 std::shared_ptr<const config::VirtualHost> HostTable::build(const std::string& name, Host& host) const {
   host.losses.clear();
   std::vector<Candidate> rules = living_rules(host);
+  const Canaries canaries = canaries_of(host, rules);
   add_default_backend(name, host, rules);
   add_app_root(host, rules);
   std::vector<const HostRoute*> sorted;
@@ -225,7 +264,14 @@ std::shared_ptr<const config::VirtualHost> HostTable::build(const std::string& n
   auto out = std::make_shared<config::VirtualHost>();
   out->domain = name;
   out->routes.reserve(sorted.size());
-  for (const HostRoute* route : sorted) out->routes.push_back(route->route);
+  for (const HostRoute* route : sorted) {
+    auto at = canaries.empty() ? canaries.end() : canaries.find(route);
+    if (at == canaries.end()) {
+      out->routes.push_back(route->route);
+    } else {
+      append_with_canaries(*route, at->second, out->routes);
+    }
+  }
   config::index_paths(*out);
   out->requires_mtls_sni = mtls_.contains(name);
   return out;

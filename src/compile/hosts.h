@@ -65,6 +65,9 @@ class HostTable {
   std::shared_ptr<const config::VirtualHost> build(const std::string& name, Host& host) const;
   uint32_t stats_slot(const std::string& route_name);
   static void lose(Host& host, const Candidate& loser, std::string message);
+  // Canaries by the base they belong to, oldest first.
+  using Canaries = std::unordered_map<const HostRoute*, std::vector<const HostRoute*>>;
+  static Canaries canaries_of(Host& host, const std::vector<Candidate>& rules);
   static std::vector<Candidate> living_rules(Host& host);
   static void add_default_backend(const std::string& name, Host& host, std::vector<Candidate>& rules);
   static void add_app_root(Host& host, std::vector<Candidate>& rules);

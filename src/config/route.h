@@ -92,6 +92,15 @@ struct RetryPolicy {
   uint32_t max_replay_bytes = 65536;  // a request body that has grown beyond this can't be retried
 };
 
+// Who answers in place of the route's own destinations: when these have no usable endpoint, and when a response has one
+// of the statuses.
+struct Fallback {
+  uint32_t cluster = 0;  // slot in Snapshot::clusters
+  std::string cluster_name;
+  std::string service;  // "ns/name"
+  std::vector<uint16_t> statuses;
+};
+
 struct Redirect {
   uint16_t status = 301;
   std::string scheme;                    // empty: keep
@@ -116,8 +125,11 @@ struct alignas(64) Route {
   std::shared_ptr<const RetryPolicy> retry;   // null: the default policy
   FilterChain filters;
 
+  std::shared_ptr<const Fallback> fallback;  // null: none
+
   std::string name;  // as in logs and metrics: "ns/ingress", or "ingress" in the system namespace
   std::shared_ptr<const Redirect> redirect;  // what `explain` tells of the redirect filter; null: none
+  std::vector<std::string> notes;            // what else `explain` tells: canary, access, mirror
   std::string origin;  // the object and field it came from: "Ingress ns/name spec.rules[0].http.paths[1]"
 };
 

@@ -217,6 +217,8 @@ void Exchange::call(const filter::HttpCall& call, filter::CallReceiver& receiver
   start_call_out(worker_, *snapshot_, call, receiver);
 }
 
+void Exchange::send(const filter::HttpCall& call) { send_call_out(worker_, *snapshot_, call); }
+
 void Exchange::add_log_field(std::string_view name, std::string_view value) {
   log_fields_ = arena().create<LogField>(LogField{name, value, log_fields_});
 }
@@ -244,6 +246,13 @@ void Exchange::forward(bool end) {
   phase_ = Phase::kForwarding;
   upstream::ClusterState* cluster =
       cluster_slot_ == UINT32_MAX ? nullptr : worker_.clusters().get(*snapshot_, cluster_slot_);
+  if (route_->fallback && (!cluster || !cluster->choose(false, 0, {}))) {
+    if (upstream::ClusterState* fallback = usable_fallback()) {
+      cluster = fallback;
+      cluster_slot_ = route_->fallback->cluster;
+      cluster_name_ = route_->fallback->cluster_name;
+    }
+  }
   if (!cluster) return answer(503, "", "cluster_not_found", ResponseFlag::kNoCluster);
 
   const config::Globals& globals = *snapshot_->globals;
@@ -263,17 +272,7 @@ void Exchange::forward(bool end) {
     arm_timer();
   }
 
-  UpstreamRequest::Target target;
-  target.cluster = cluster;
-  target.retry = route_->retry ? route_->retry.get() : &kDefaultRetry;
-  target.has_hash = hash_of(cluster->config().hash, &target.hash);
-  if (cluster->config().send_proxy_protocol) {
-    const net::Address& local = downstream_->connection().local;
-    const std::string header = cluster->config().send_proxy_protocol == 1
-                                   ? net::write_proxy_protocol_v1(downstream_->connection().peer, local)
-                                   : net::write_proxy_protocol_v2(downstream_->connection().peer, local);
-    target.proxy_header = arena().copy(header);
-  }
+  const UpstreamRequest::Target target = target_of(*cluster);
   send_continue();
   if (!request_.upgrade.empty()) {
     // What follows is the tunnel's; it must not reach a server that has not agreed to it.
@@ -290,6 +289,54 @@ void Exchange::send_continue() {
   http::ResponseHead informational;
   informational.status = 100;
   downstream_->send_informational(informational);
+}
+
+UpstreamRequest::Target Exchange::target_of(upstream::ClusterState& cluster) {
+  UpstreamRequest::Target target;
+  target.cluster = &cluster;
+  target.retry = route_->retry ? route_->retry.get() : &kDefaultRetry;
+  target.has_hash = hash_of(cluster.config().hash, &target.hash);
+  if (cluster.config().send_proxy_protocol) {
+    const net::Address& local = downstream_->connection().local;
+    const std::string header = cluster.config().send_proxy_protocol == 1
+                                   ? net::write_proxy_protocol_v1(downstream_->connection().peer, local)
+                                   : net::write_proxy_protocol_v2(downstream_->connection().peer, local);
+    target.proxy_header = arena().copy(header);
+  }
+  return target;
+}
+
+// The fallback service's cluster if it can serve; null otherwise, or if the route has none.
+upstream::ClusterState* Exchange::usable_fallback() {
+  if (!route_->fallback) return nullptr;
+  upstream::ClusterState* cluster = worker_.clusters().get(*snapshot_, route_->fallback->cluster);
+  return cluster && cluster->choose(false, 0, {}) ? cluster : nullptr;
+}
+
+bool Exchange::falls_back_on(int status) {
+  if (!route_->fallback || fell_back_ || head_sent_ || local_reply_) return false;
+  const std::vector<uint16_t>& statuses = route_->fallback->statuses;
+  return std::find(statuses.begin(), statuses.end(), status) != statuses.end() && usable_fallback();
+}
+
+// Asks the fallback service for the page that the client gets instead of an error. The request's body has gone, or is
+// going, to the first service; this one gets none.
+void Exchange::fall_back() {
+  fell_back_ = true;
+  const config::Fallback& fallback = *route_->fallback;
+  cluster_slot_ = fallback.cluster;
+  cluster_name_ = fallback.cluster_name;
+  request_.path = "/";
+  request_.upgrade = {};
+  request_.content_length = -1;
+  for (HeaderId id : {HeaderId::kContentLength, HeaderId::kTransferEncoding, HeaderId::kExpect}) {
+    request_.headers.remove(id);
+  }
+  request_.headers.set("x-envoy-route-name", arena().concat(route_->name, "-fallback"));
+  request_.headers.set("x-envoy-fallback-service", fallback.service);
+  early_.clear();
+  upstream_.start(target_of(*worker_.clusters().get(*snapshot_, cluster_slot_)), request_, true);
+  if (!over()) update_request_flow();
 }
 
 bool Exchange::hash_of(const config::HashPolicy& policy, uint64_t* hash) {
@@ -335,6 +382,7 @@ void Exchange::on_data(Slice data, bool end) {
   request_end_ = request_end_ || end;
   touch();
   if (local_reply_ || (upstream_done_ && phase_ != Phase::kTunnel)) return;
+  if (fell_back_ && phase_ != Phase::kTunnel) return;
   if (phase_ == Phase::kTunnel) {
     upstream_.send_data(std::move(data), end);
     end_tunnel_if_done();
@@ -352,7 +400,7 @@ void Exchange::on_data(Slice data, bool end) {
 
 void Exchange::on_data_through(Direction direction, SliceQueue& data, bool end) {
   if (direction == Direction::kRequest) {
-    if (upstream_done_) return;
+    if (upstream_done_ || fell_back_) return;
     while (data.count() > 1) upstream_.send_data(data.pop_front(), false);
     if (!data.empty()) {
       upstream_.send_data(data.pop_front(), end);
@@ -376,14 +424,14 @@ void Exchange::on_trailers(const http::HeaderMap& trailers) {
     upstream_.send_data(Slice(), true);
     return end_tunnel_if_done();
   }
-  if (local_reply_ || upstream_done_) return;
+  if (local_reply_ || upstream_done_ || fell_back_) return;
   if (filters_.empty()) return upstream_.send_trailers(trailers);
   filters_.trailers(*this, Direction::kRequest, const_cast<http::HeaderMap&>(trailers));
 }
 
 void Exchange::on_trailers_through(Direction direction, const http::HeaderMap& trailers) {
   if (direction == Direction::kRequest) {
-    if (!upstream_done_) upstream_.send_trailers(trailers);
+    if (!upstream_done_ && !fell_back_) upstream_.send_trailers(trailers);
     return;
   }
   downstream_->send_trailers(trailers);

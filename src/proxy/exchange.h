@@ -57,6 +57,7 @@ class Exchange final : public http::StreamHandler,
   void clear_route() override { reroute_ = true; }
   bool select_cluster(std::string_view name) override;
   void call(const filter::HttpCall& call, filter::CallReceiver& receiver) override;
+  void send(const filter::HttpCall& call) override;
   void add_flag(filter::ResponseFlag flag) override { flags_.add(flag); }
   void add_log_field(std::string_view name, std::string_view value) override;
 
@@ -91,6 +92,10 @@ class Exchange final : public http::StreamHandler,
   void forward(bool end);
   // Tells a client that waits for it (Expect: 100-continue) to send the body. Once; later calls do nothing.
   void send_continue();
+  upstream::ClusterState* usable_fallback();
+  bool falls_back_on(int status);
+  void fall_back();
+  UpstreamRequest::Target target_of(upstream::ClusterState& cluster);
   bool hash_of(const config::HashPolicy& policy, uint64_t* hash);
   void add_response_fields(http::ResponseHead& head);
   void adapt_upgrade(http::ResponseHead& head);
@@ -132,6 +137,7 @@ class Exchange final : public http::StreamHandler,
   bool upstream_paused_ = false;
   bool held_back_[2] = {false, false};  // a paused filter holds as much as it may
   bool grpc_deadline_ = false;
+  bool fell_back_ = false;  // the response comes from the route's fallback service
   ResponseFlags flags_;
   SnapshotRef snapshot_;
   FilterRun filters_;

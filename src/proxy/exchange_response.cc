@@ -73,6 +73,14 @@ void Exchange::on_upstream_informational(http::ResponseHead& head) {
 
 void Exchange::on_upstream_response(http::ResponseHead& head, bool end) {
   touch();
+  if (falls_back_on(head.status)) {
+    if (end) {
+      upstream_.finish();
+    } else {
+      upstream_.cancel();
+    }
+    return fall_back();
+  }
   response_ = &head;
   phase_ = Phase::kResponding;
   upstream_ns_ = loop().now_ns();
@@ -203,6 +211,7 @@ void Exchange::on_upstream_failed(const UpstreamFailure& failure) {
   flags_.add(failure.flag);
   if (failure.retries_exhausted) flags_.add(ResponseFlag::kRetryLimit);
   upstream_failure_ = failure.transport;
+  if (falls_back_on(failure.status)) return fall_back();
   if (head_sent_) {
     if (phase_ == Phase::kTunnel) return close(http::StreamError::kConnectionClosed, false);
     return cut_off(failure.flag, failure.details);

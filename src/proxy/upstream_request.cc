@@ -46,6 +46,11 @@ void UpstreamRequest::start(const Target& target, http::RequestHead& head, bool 
   target_ = target;
   head_ = &head;
   request_end_ = end;
+  tried_count_ = closing_races_ = 0;
+  attempts_ = retries_ = 0;
+  last_status_ = 0;
+  trailers_ = nullptr;
+  dropped_ = response_started_ = fresh_connection_ = paused_ = false;
   begin_try();
 }
 

@@ -56,6 +56,7 @@ class UpstreamRequest final : public upstream::StreamWaiter, public http::Client
     std::string_view proxy_header;
   };
   // Starts the first try. `head` stays the owner's and must live on; its attempt-count field is maintained here.
+  // After cancel() or finish() another request can be started.
   void start(const Target& target, http::RequestHead& head, bool end);
   void send_data(Slice data, bool end);
   void send_trailers(const http::HeaderMap& trailers);
