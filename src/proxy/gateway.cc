@@ -119,6 +119,8 @@ void Gateway::collect(std::function<void(Report)> done) {
   auto gathering = std::make_shared<Gathering>();
   gathering->missing = workers_.size();
   gathering->done = std::move(done);
+  // Before the start there is nothing to gather.
+  if (workers_.empty()) return control_loop_.post([gathering] { gathering->done(std::move(gathering->report)); });
   for (const auto& owned : workers_) {
     Worker* worker = owned.get();
     worker->loop().post([this, worker, gathering] {
