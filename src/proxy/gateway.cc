@@ -119,16 +119,19 @@ void Gateway::collect(std::function<void(Report)> done) {
   auto gathering = std::make_shared<Gathering>();
   gathering->missing = workers_.size();
   gathering->done = std::move(done);
+  // Before the start there is nothing to gather.
+  if (workers_.empty()) return control_loop_.post([gathering] { gathering->done(std::move(gathering->report)); });
   for (const auto& owned : workers_) {
     Worker* worker = owned.get();
     worker->loop().post([this, worker, gathering] {
-      WorkerStats stats = worker->stats();
+      auto stats = std::make_shared<WorkerStats>();
+      stats->merge(worker->stats());
       const BlockPoolStats blocks = block_pool_stats();
-      stats.block_bytes_in_use = blocks.in_use_bytes;
-      stats.block_bytes_free = blocks.free_bytes;
+      stats->block_bytes_in_use = blocks.in_use_bytes;
+      stats->block_bytes_free = blocks.free_bytes;
       std::vector<EndpointReport> endpoints = worker->endpoint_reports();
       control_loop_.post([gathering, stats = std::move(stats), endpoints = std::move(endpoints)] {
-        gathering->report.stats.merge(stats);
+        gathering->report.stats.merge(*stats);
         for (const EndpointReport& endpoint : endpoints) {
           EndpointReport& total = gathering->endpoints[{endpoint.cluster, endpoint.address}];
           total.cluster = endpoint.cluster;

@@ -168,6 +168,7 @@ inline std::shared_ptr<config::Snapshot> make_snapshot(uint64_t version,
   auto host = std::make_shared<config::VirtualHost>();
   host->domain = "*";
   host->routes.push_back(route);
+  config::index_paths(*host);
   out->hosts.set("*", host);
   return out;
 }

@@ -66,6 +66,7 @@ void Worker::run() {
   for (const auto& listener : listeners_) (void)listener->start();
   loop_.arm(sweep_timer_, kSweepMs);
   loop_.run();
+  while (!unattended_calls_.empty()) (*unattended_calls_.begin())->give_up();
 }
 
 const SnapshotRef& Worker::snapshot() {
