@@ -45,7 +45,9 @@ bool find_header(const void* context, std::string_view name, std::string_view* v
   bool found = false;
   for (const auto& [key, text] : headers) {
     if (key != name) continue;
-    joined = found ? joined + "," + text : text;
+    if (!found) joined.clear();
+    if (found) joined += ",";
+    joined += text;
     found = true;
   }
   if (found) *value = joined;

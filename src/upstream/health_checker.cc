@@ -37,7 +37,7 @@ std::string health_request(const std::string& service) {
   }
   std::string framed(5, '\0');
   const auto size = static_cast<uint32_t>(message.size());
-  for (int i = 0; i < 4; ++i) framed[static_cast<size_t>(1 + i)] = static_cast<char>(size >> (24 - 8 * i));
+  for (size_t i = 0; i < 4; ++i) framed[1 + i] = static_cast<char>(size >> (24 - 8 * i));
   return framed + message;
 }
 
