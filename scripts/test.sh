@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, builds, and runs all of them: unit tests (release and with ASan+UBSan; what crosses threads
-# also with TSan), then the integration tests against the real binary (release and ASan+UBSan). The last line counts them.
+# also with TSan), then the integration tests against the real binary (release and ASan+UBSan); clang-tidy; and each fuzz
+# target for ten seconds. The last line counts them.
 #
 #   scripts/test.sh            everything
 #   scripts/test.sh -k NAME    only the integration tests that match, against the release build
@@ -54,6 +55,35 @@ integration() {  # preset, pytest arguments
   count "${good:-0}" "${bad:-0}"
 }
 
+# Each source is a test. Without the static analyzer, which takes three times as long as all other checks together.
+tidy() {
+  echo "== clang-tidy"
+  local sources total bad
+  sources=$(git ls-files 'src/*.cc' | grep -v '_test\.cc$')
+  total=$(wc -l <<<"$sources")
+  xargs -P2 -n1 clang-tidy-19 -p build/release --quiet '--checks=-clang-analyzer-*' <<<"$sources" >build/tidy.log 2>build/tidy.err
+  bad=$(grep -E '^[^ ]+:[0-9]+:[0-9]+: (warning|error): ' build/tidy.log | cut -d: -f1 | sort -u | wc -l)
+  [ "$bad" = 0 ] || grep -E -A3 '^[^ ]+: (warning|error): ' build/tidy.log | head -n 60
+  if [ "$bad" = 0 ] && grep -qE '^Error|error:' build/tidy.err; then
+    tail -n 20 build/tidy.err
+    bad=1
+  fi
+  echo "clang-tidy: $((total - bad)) passed, $bad failed"
+  count $((total - bad)) "$bad"
+}
+
+# Each target is a test; the first that finds something ends the run.
+fuzz() {  # seconds for each
+  echo "== fuzzing"
+  local total good
+  total=$(grep -c '^sluice_fuzzer(' fuzz/CMakeLists.txt)
+  scripts/fuzz.sh "$1" >build/fuzz.log 2>&1
+  good=$(grep -cE '^[a-z0-9_]+: [0-9]+ executions$' build/fuzz.log)
+  if [ "$good" = "$total" ]; then grep executions build/fuzz.log; else tail -n 60 build/fuzz.log; fi
+  echo "fuzz: $good passed, $((total - good)) failed"
+  count "$good" $((total - good))
+}
+
 if [ $# -gt 0 ]; then
   scripts/build.sh release sluice || fail "the release build failed"
   integration release "$@"
@@ -77,6 +107,8 @@ unit asan
 integration asan
 scripts/build.sh tsan event_test proxy_test || fail "the TSan build failed"
 unit tsan -R '^(event|proxy)\.'
+tidy
+fuzz 10
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

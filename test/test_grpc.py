@@ -358,3 +358,19 @@ def test_backend_restart_is_survived(start_gateway, certificate):
     assert [r for r in failed if r.code() != grpc.StatusCode.CANCELLED] == [] and len(failed) < len(results) / 10
     lines = gateway.log_lines(len(results))
     assert {(line["response_code"], line["response_flags"]) for line in lines} == {("200", "-")}
+
+
+def test_active_health_check(start_gateway, backend, certificate):
+    """The gateway's own grpc.health.v1 probes decide whether the endpoint is used."""
+    check = {"sluice.io/upstream": f"health_check: {{type: grpc, service: {SERVICE}, interval_ms: 30, unhealthy_threshold: 2}}"}
+    backend.health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    gateway = start_gateway(manifests(backend.port, "bridge", certificate, annotations=check))
+    with Caller(gateway) as caller:
+        assert caller.unary("Unary", b"x") == b"got x"
+        for status in (health_pb2.HealthCheckResponse.NOT_SERVING, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN):
+            backend.health.set(SERVICE, status)
+            wait_until(lambda: '"healthy": false' in gateway.admin("/clusters"), what="the verdict")
+            assert caller.failure("Unary") == (grpc.StatusCode.UNAVAILABLE, "no healthy upstream")
+            backend.health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+            wait_until(lambda: '"healthy": false' not in gateway.admin("/clusters"), what="recovery")
+            assert caller.unary("Unary", b"x") == b"got x"

@@ -320,6 +320,52 @@ def test_mutual_sessions_do_not_resume_elsewhere(mutual, authority):
                     raise ConnectionError
 
 
+@pytest.mark.parametrize("version", [V12, V13])
+def test_no_resumption_when_the_client_ca_has_changed(start_gateway, start_backend, authority, version):
+    """A ticket proves what the old CA vouched for."""
+    backend = start_backend()
+    pair, old, new = authority.issue("secure.com"), Authority("Old CA"), Authority("New CA")
+
+    def manifests(clients):
+        return documents(bridge(be=backend.address), tls_secret("mine", pair, ca=clients.pem),
+                         ingress("secure", "be.static:80", host="secure.com", tls_secret="mine",
+                                 annotations={"nginx.ingress.kubernetes.io/auth-tls-secret": "higress-system/mine"}))
+    gateway = start_gateway(manifests(old))
+    context = authority.client_context(["http/1.1"], old.issue("alice", client=True), minimum=version, maximum=version)
+
+    def ask(session):
+        with socket.create_connection(("127.0.0.1", gateway.https_port), timeout=10) as raw:
+            with context.wrap_socket(raw, server_hostname="secure.com", session=session) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: secure.com\r\nConnection: close\r\n\r\n")
+                data = client.recv(65536)
+                if not data.startswith(b"HTTP/1.1 200"):
+                    raise ConnectionError(data)
+                return client.session_reused, client.session
+    reused, session = ask(None)
+    assert ask(session)[0]
+    gateway.apply("all.yaml", manifests(new))
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        ask(session)
+    gateway.apply("all.yaml", manifests(old))
+    assert ask(session)[0]
+
+
+def test_certificates_that_are_not_valid_now(tls_gateway, authority):
+    """They are shown, and their owner is told."""
+    gateway, _ = tls_gateway({"old.com": authority.issue("old.com", days=(-9, -2)), "young.com": authority.issue("young.com", days=(2, 9)),
+                              "good.com": authority.issue("good.com")})
+    unverified = authority.client_context(check=False)
+    for host in ("old.com", "young.com"):
+        assert get(gateway, unverified, host).status == 200
+        with pytest.raises(ssl.SSLCertVerificationError):
+            get(gateway, authority.client_context(), host)
+    assert get(gateway, authority.client_context(), "good.com").status == 200
+    warnings = [line for line in gateway.errors().splitlines() if "the certificate" in line]
+    assert len(warnings) == 2, warnings
+    assert any("cert0: the certificate expired on 20" in line and "old.com" in line for line in warnings)
+    assert any("cert1: the certificate is not valid before 20" in line and "young.com" in line for line in warnings)
+
+
 # --- TLS to upstreams
 
 

@@ -1,7 +1,10 @@
 """The upstream side: failures and their statuses and flags, retries, closing races, balancing, limits, timeouts."""
 
 import collections
+import contextlib
+import json
 import socket
+import socketserver
 import struct
 import threading
 import time
@@ -288,6 +291,49 @@ def test_dns_backend(start_gateway, start_backend):
     wait_until(lambda: gateway.get("/").status == 200, what="DNS resolution")
 
 
+class Records(socketserver.BaseRequestHandler):
+    """A DNS server: one A and one AAAA record for every name."""
+
+    def handle(self):
+        query, sock = self.request
+        end = query.index(b"\0", 12) + 5
+        kind = struct.unpack("!H", query[end - 4:end - 2])[0]
+        data = {1: socket.inet_aton("127.0.0.1"), 28: socket.inet_pton(socket.AF_INET6, "::1")}.get(kind, b"")
+        answer = struct.pack("!HHHIH", 0xC00C, kind, 1, 60, len(data)) + data if data else b""
+        sock.sendto(query[:2] + struct.pack("!HHHHH", 0x8180, 1, bool(data), 0, 0) + query[12:end] + answer, self.client_address)
+
+
+@pytest.mark.parametrize("ipv6", ["refuses", "is silent"])
+def test_happy_eyeballs(start_gateway, start_backend, ipv6):
+    """A name with an IPv6 address that does not work costs a request a quarter of a second at the most."""
+    backend = start_backend(lambda r, c: simple_response(headers=["Connection: close"]))
+    with contextlib.ExitStack() as stack:
+        dead = stack.enter_context(socket.socket(socket.AF_INET6))
+        dead.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        dead.bind(("::1", backend.port))
+        if ipv6 == "is silent":
+            dead.listen(0)
+            for _ in range(4):  # the queue is full: further connections get no answer
+                filler = stack.enter_context(socket.socket(socket.AF_INET6))
+                filler.setblocking(False)
+                filler.connect_ex(("::1", backend.port))
+        server = socketserver.ThreadingUDPServer(("127.0.0.1", 0), Records)
+        stack.callback(server.shutdown)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        gateway = start_gateway(documents(
+            bridge(be={"type": "dns", "domain": "two.example", "port": backend.port}), ingress("all", f"be.dns:{backend.port}")),
+            "--dns-server", f"127.0.0.1:{server.server_address[1]}")
+        wait_until(lambda: gateway.get("/").status == 200, what="DNS resolution")
+        assert gateway.admin("/clusters").count('"address"') == 2
+        times = []
+        for _ in range(10):
+            started = time.monotonic()
+            assert gateway.get("/").status == 200
+            times.append(time.monotonic() - started)
+        assert max(times) < 1, times
+        assert (max(times) > 0.24) == (ipv6 == "is silent"), times
+
+
 def test_dns_gone(start_gateway):
     gateway = start_gateway(documents(
         bridge(be={"type": "dns", "domain": "nowhere.invalid", "port": 80}), ingress("all", "be.dns:80")),
@@ -331,6 +377,46 @@ def test_active_http_health_check(start_gateway, start_backend):
     assert any(r.header("user-agent") == "sluice-health-check" for r in flaky.requests)
 
 
+def test_verdict_goes_with_the_health_check(start_gateway, start_backend):
+    """An endpoint that was unhealthy when the check was taken away, or when it left the service, is not so for ever."""
+    def sick(request, connection):
+        return simple_response(b"", "500 X") if request.path == "/healthz" else simple_response()
+    backend, other = start_backend(sick), start_backend(sick)
+
+    def manifests(address, check):
+        return documents(bridge(be=address), ingress("all", "be.static:80", annotations=policy(check)))
+    check = "health_check: {type: http, path: /healthz, interval_ms: 30, unhealthy_threshold: 1, healthy_threshold: 1}"
+    gateway = start_gateway(manifests(backend.address, check))
+    wait_until(lambda: gateway.get("/").status == 503, what="the verdict")
+    gateway.apply("all.yaml", manifests(other.address, check))
+    backend.handler = None  # answers 200
+    gateway.apply("all.yaml", manifests(backend.address, check))
+    wait_until(lambda: gateway.get("/").status == 200, what="another endpoint under the old address")
+    gateway.apply("all.yaml", manifests(other.address, check))
+    wait_until(lambda: gateway.get("/").status == 503, what="the verdict")
+    gateway.apply("all.yaml", manifests(other.address, "panic_threshold_percent: 0"))
+    wait_until(lambda: gateway.get("/").status == 200, what="no check, no verdict")
+
+
+def test_active_health_check_over_http2(start_gateway, start_h2_backend):
+    state = {"status": 200}
+
+    def handler(stream):
+        stream.wait_end()
+        stream.respond(state["status"] if stream.path == "/healthz" else 200, body=b"ok")
+    backend = start_h2_backend(handler)
+    gateway = start_gateway(documents(
+        bridge(be={"type": "static", "domain": backend.address, "port": 80, "protocol": "http2"}),
+        ingress("all", "be.static:80", annotations=policy(
+            "health_check: {type: http, path: /healthz, interval_ms: 50, unhealthy_threshold: 2, healthy_threshold: 2}"))))
+    wait_until(lambda: any(r.path == "/healthz" for r in backend.requests), what="a probe")
+    assert gateway.get("/").status == 200
+    state["status"] = 503
+    wait_until(lambda: gateway.get("/").status == 503, what="the verdict")
+    state["status"] = 200
+    wait_until(lambda: gateway.get("/").status == 200, what="the endpoint to come back")
+
+
 def test_active_tcp_health_check(start_gateway, start_backend):
     good = start_backend()
     dead = free_port()
@@ -353,6 +439,25 @@ def test_outlier_ejection(start_gateway, start_backend):
             ask()
         assert [ask() for _ in range(30)] == [200] * 30
         wait_until(lambda: ask() == 500, 5, "the end of the ejection")
+
+
+def test_outlier_ejection_is_shared_by_workers(start_gateway, start_backend):
+    """What one worker has found out the other knows before it has sent a request."""
+    bad = start_backend(lambda r, c: simple_response(b"bad", "500 X"))
+    good = start_backend(lambda r, c: simple_response(b"good"))
+    gateway = start_gateway(documents(bridge(be=[bad.address, good.address]), ingress("all", "be.static:80", annotations=policy(
+        "load_balancing: round_robin\noutlier_detection: {consecutive_5xx: 3, base_ejection_ms: 1500, max_ejection_percent: 50}"))),
+        workers=2)
+    with gateway.connect() as client:
+        while len(bad.requests) < 3:
+            client.request()
+            client.response()
+    ejected = {e["address"]: e["ejected_by_workers"] for c in json.loads(gateway.admin("/clusters")) for e in c["endpoints"]}
+    assert ejected[bad.address] == 2 and ejected[good.address] == 0
+    # Connections are spread over both workers.
+    assert {gateway.get("/").status for _ in range(40)} == {200}
+    assert len(bad.requests) == 3
+    wait_until(lambda: gateway.get("/").status == 500, 5, "the end of the ejection")
 
 
 def test_circuit_breaker(start_gateway, start_backend):

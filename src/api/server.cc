@@ -225,7 +225,8 @@ void Server::publish(compile::Compiler::SnapshotPointer snapshot) {
 void Server::on_health(const std::string& cluster, const net::Address& endpoint, bool healthy,
                        const std::string& reason) {
   log::write(healthy ? log::Level::kInfo : log::Level::kWarning, "health",
-             cluster + " " + endpoint.to_string() + (healthy ? " is healthy again" : " is unhealthy: " + reason));
+             cluster + " " + endpoint.to_string() + (healthy ? " is healthy again" : " is unhealthy") +
+                 (reason.empty() ? "" : ": " + reason));
   publish(control_->set_health(cluster, endpoint, healthy));
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <unordered_set>
 
 namespace sluice::compile {
 
@@ -20,20 +21,19 @@ Update ControlPlane::apply(std::vector<resource::ParsedFile> changed, const std:
   Update out;
   out.changed_objects = changes.size();
   out.snapshot = compiler_.apply(changes);
-  for (const std::string& name : names) {
-    resource::Diagnostics own = store_.diagnostics(name);
-    out.diagnostics.insert(out.diagnostics.end(), std::make_move_iterator(own.begin()),
-                           std::make_move_iterator(own.end()));
-  }
+  // What an Ingress and the Secret it shows have in common is told once.
+  std::unordered_set<std::string> told;
+  const auto tell = [&](resource::Diagnostics found) {
+    for (resource::Diagnostic& diagnostic : found) {
+      if (told.insert(diagnostic.render()).second) out.diagnostics.push_back(std::move(diagnostic));
+    }
+  };
+  for (const std::string& name : names) tell(store_.diagnostics(name));
   std::set<resource::ObjectKey> touched(compiler_.last_compiled().begin(), compiler_.last_compiled().end());
   for (const resource::Change& change : changes) {
     if (change.after) touched.insert(change.key);
   }
-  for (const resource::ObjectKey& key : touched) {
-    resource::Diagnostics own = compiler_.diagnostics(key);
-    out.diagnostics.insert(out.diagnostics.end(), std::make_move_iterator(own.begin()),
-                           std::make_move_iterator(own.end()));
-  }
+  for (const resource::ObjectKey& key : touched) tell(compiler_.diagnostics(key));
   return out;
 }
 

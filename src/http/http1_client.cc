@@ -10,7 +10,6 @@
 namespace sluice::http {
 namespace {
 
-constexpr size_t kReadBudget = 512 * 1024;
 constexpr uint32_t kMaxInformational = 64;  // heads before the final one; each stays in the exchange's arena
 
 }  // namespace
@@ -94,35 +93,29 @@ void Http1ClientConnection::on_io(uint32_t events) {
 void Http1ClientConnection::process_input() {
   if (in_process_) return;
   in_process_ = true;
-  size_t budget = kReadBudget;
-  while (!closed_) {
-    if (!handler_ || input_ == Input::kDone) {
-      // Idle: anything but silence makes the connection useless.
-      if (stream_.readable() && !handler_ && fill_input()) close_quietly();
-      break;
-    }
-    if (paused_ && input_ != Input::kHead) break;
-    if (!in_.empty()) {
-      const size_t before = in_.size();
-      const Input state = input_;
-      if (input_ == Input::kHead) {
-        if (parse_head()) continue;
-      } else {
-        consume_body();
-      }
-      if (closed_ || in_.size() != before || input_ != state) continue;
-    }
-    if (!stream_.readable()) break;
-    if (budget == 0) {
-      loop_.run_soon(*this);
-      break;
-    }
-    const size_t got = fill_input();
-    if (!got) break;
-    budget -= std::min(budget, got);
-  }
+  const bool done = in_.run(
+      stream_, [this] { return input_waits(); }, [this] { return take_input(); }, [this] { return fill_input(); });
+  // Idle: anything but silence makes the connection useless.
+  if (!closed_ && !handler_ && stream_.readable() && fill_input()) close_quietly();
   in_process_ = false;
-  if (!closed_) in_.release_if_empty();
+  if (closed_) return;
+  if (!done) loop_.run_soon(*this);
+  in_.release_if_empty();
+}
+
+bool Http1ClientConnection::input_waits() const {
+  return closed_ || !handler_ || input_ == Input::kDone || (paused_ && input_ != Input::kHead);
+}
+
+bool Http1ClientConnection::take_input() {
+  const size_t before = in_.size();
+  const Input state = input_;
+  if (state == Input::kHead) {
+    parse_head();
+  } else {
+    consume_body();
+  }
+  return in_.size() != before || input_ != state || closed_;
 }
 
 size_t Http1ClientConnection::fill_input() {
@@ -162,18 +155,13 @@ void Http1ClientConnection::on_peer_end() {
                                                      : "upstream closed the connection before the response");
 }
 
-bool Http1ClientConnection::parse_head() {
+void Http1ClientConnection::parse_head() {
   const HeadScanner::Result scanned = scanner_.scan(in_.data(), in_.size());
-  if (scanned == HeadScanner::Result::kBareLineFeed) {
-    fail(StreamError::kProtocol, "bare line feed in the response head");
-    return true;
-  }
+  if (scanned == HeadScanner::Result::kBareLineFeed)
+    return fail(StreamError::kProtocol, "bare line feed in the response head");
   const size_t length = scanner_.length();
-  if (length > settings_.max_head_bytes) {
-    fail(StreamError::kProtocol, "response head too large");
-    return true;
-  }
-  if (scanned == HeadScanner::Result::kNeedMore) return false;
+  if (length > settings_.max_head_bytes) return fail(StreamError::kProtocol, "response head too large");
+  if (scanned == HeadScanner::Result::kNeedMore) return;
 
   Arena& arena = handler_->arena();
   auto* head = arena.create<ResponseHead>();
@@ -181,21 +169,14 @@ bool Http1ClientConnection::parse_head() {
   Framing framing;
   const std::string_view error =
       parse_response_head(in_.data(), length, settings_.max_fields, method_, upgrade_requested_, *head, framing);
-  if (!error.empty()) {
-    fail(StreamError::kProtocol, error);
-    return true;
-  }
+  if (!error.empty()) return fail(StreamError::kProtocol, error);
   arena.pin(in_.block());
   in_.consume(length);
   scanner_.reset();
 
   if (head->status < 200 && head->status != 101) {
-    if (++informational_ > kMaxInformational) {
-      fail(StreamError::kProtocol, "too many informational responses");
-      return true;
-    }
-    handler_->on_informational(*head);
-    return true;
+    if (++informational_ > kMaxInformational) return fail(StreamError::kProtocol, "too many informational responses");
+    return handler_->on_informational(*head);
   }
   keep_alive_ = framing.keep_alive;
   body_ = framing.body;
@@ -205,7 +186,6 @@ bool Http1ClientConnection::parse_head() {
   const bool end = body_ == Framing::Body::kNone;
   input_ = end ? Input::kDone : Input::kBody;
   handler_->on_response(*head, end);
-  return true;
 }
 
 void Http1ClientConnection::deliver(Slice data, bool end) {

@@ -59,8 +59,10 @@ class Http1ClientConnection final : public ClientConnection,
   void run_task() override { flush(); }
   void flush();
   void process_input();
+  bool input_waits() const;
+  bool take_input();
   size_t fill_input();
-  bool parse_head();
+  void parse_head();
   void consume_body();
   void deliver(Slice data, bool end);
   void on_peer_end();

@@ -46,6 +46,23 @@ class Http1Input {
     return result;
   }
 
+  // The read loop of a connection, in turns: `take` consumes what it can of what is there and says whether it got
+  // anywhere, `fill` reads once and says how many bytes came. Goes on until `waits` says that nothing is wanted now, or
+  // nothing comes. False: enough for this turn; there may be more.
+  template <typename Waits, typename Take, typename Fill>
+  bool run(const net::Stream& stream, Waits waits, Take take, Fill fill) {
+    size_t budget = kReadBudget;
+    while (!waits()) {
+      if (!empty() && take()) continue;
+      if (!stream.readable()) return true;
+      if (budget == 0) return false;
+      const size_t got = fill();
+      if (got == 0) return true;
+      budget -= std::min(budget, got);
+    }
+    return true;
+  }
+
   void release_if_empty() {
     if (!empty()) return;
     block_.reset();
@@ -64,6 +81,8 @@ class Http1Input {
   void reset_read_size() { read_size_ = kBlock; }
 
  private:
+  static constexpr size_t kReadBudget = 512 * 1024;
+
   void make_room(size_t limit) {
     if (!block_) {
       block_ = BlockRef(acquire_block(read_size_));

@@ -12,7 +12,6 @@ namespace {
 
 constexpr std::string_view kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 constexpr size_t kCopyIntoTail = 1024;  // data up to this size joins the block before it, to leave in one vector
-constexpr size_t kReadBudget = 512 * 1024;
 
 }  // namespace
 
@@ -102,38 +101,31 @@ void Http1ServerConnection::on_io(uint32_t events) {
 void Http1ServerConnection::process_input() {
   if (in_process_) return;
   in_process_ = true;
-  size_t budget = kReadBudget;
-  while (!closed_) {
-    if (input_ == Input::kDone && busy()) {
-      if (stream_.peer_closed()) on_peer_end();
-      break;
-    }
-    if (input_ == Input::kDone || input_ == Input::kClosed) break;
-    if (paused_ && input_ != Input::kHead && input_ != Input::kDiscard) break;
-    if (!in_.empty()) {
-      const size_t before = in_.size();
-      const Input state = input_;
-      if (input_ == Input::kHead) {
-        if (parse_head()) continue;
-      } else {
-        consume_body();
-      }
-      if (in_.size() != before || input_ != state || closed_) continue;
-    }
-    if (!stream_.readable()) break;
-    if (budget == 0) {
-      loop_.run_soon(*this);
-      break;
-    }
-    const size_t got = fill_input();
-    if (!got) break;
-    budget -= std::min(budget, got);
-  }
+  const bool done = in_.run(
+      stream_, [this] { return input_waits(); }, [this] { return take_input(); }, [this] { return fill_input(); });
+  if (!closed_ && input_ == Input::kDone && busy() && stream_.peer_closed()) on_peer_end();
   in_process_ = false;
   if (closed_) return;
+  if (!done) loop_.run_soon(*this);
   in_.release_if_empty();
   // A head that trickles in must not hold a large block.
   if (input_ == Input::kHead && !busy()) in_.shrink();
+}
+
+bool Http1ServerConnection::input_waits() const {
+  if (closed_ || input_ == Input::kDone || input_ == Input::kClosed) return true;
+  return paused_ && input_ != Input::kHead && input_ != Input::kDiscard;
+}
+
+bool Http1ServerConnection::take_input() {
+  const size_t before = in_.size();
+  const Input state = input_;
+  if (state == Input::kHead) {
+    parse_head();
+  } else {
+    consume_body();
+  }
+  return in_.size() != before || input_ != state || closed_;
 }
 
 // Reads once into the input buffer; returns how many bytes came.
@@ -195,12 +187,12 @@ void Http1ServerConnection::on_peer_end() {
   }
 }
 
-// Parses the next head if it is complete. True: progress was made.
-bool Http1ServerConnection::parse_head() {
+// Parses the next head if it is complete.
+void Http1ServerConnection::parse_head() {
   if (first_bytes_ && upgrader_) {
     const size_t n = std::min(in_.size(), kPreface.size());
     if (std::memcmp(in_.data(), kPreface.data(), n) == 0) {
-      if (n < kPreface.size()) return false;
+      if (n < kPreface.size()) return;
       Slice received = in_.take(in_.size());
       loop_.remove(stream_.fd());
       closed_ = true;
@@ -209,43 +201,28 @@ bool Http1ServerConnection::parse_head() {
       upgrader_->on_http2_preface(*this, std::move(stream_), std::move(info_), std::move(received));
       owner_.on_closed(*this);
       loop_.destroy_later(this);
-      return true;
+      return;
     }
   }
   // One empty line before a request is ignored (RFC 9112 §2.2).
   const bool at_start = scanner_.length() == 0 && !head_sent_ && in_.data()[0] == '\r';
-  if (at_start && in_.size() == 1) return false;
+  if (at_start && in_.size() == 1) return;
   if (at_start && in_.data()[1] == '\n') {
-    if (discarded_ >= 2) {
-      refuse(400, "empty lines before the request");
-      return true;
-    }
+    if (discarded_ >= 2) return refuse(400, "empty lines before the request");
     discarded_ += 2;
     in_.consume(2);
-    return true;
+    return;
   }
   if (wait_ != Wait::kHead) expect(Wait::kHead, settings_.head_timeout_ms);
   const HeadScanner::Result scanned = scanner_.scan(in_.data(), in_.size());
-  if (scanned == HeadScanner::Result::kBareLineFeed) {
-    refuse(400, "bare line feed in the request head");
-    return true;
-  }
+  if (scanned == HeadScanner::Result::kBareLineFeed) return refuse(400, "bare line feed in the request head");
   const auto first = static_cast<unsigned char>(in_.data()[0]);
-  if (first <= 0x20 && first != '\r') {
-    refuse(400, "not an HTTP request");
-    return true;
-  }
+  if (first <= 0x20 && first != '\r') return refuse(400, "not an HTTP request");
   if (scanned == HeadScanner::Result::kNeedMore) {
-    if (in_.size() >= settings_.max_head_bytes) {
-      refuse(431, "request head too large");
-      return true;
-    }
-    return false;
+    if (in_.size() >= settings_.max_head_bytes) return refuse(431, "request head too large");
+    return;
   }
-  if (scanner_.length() > settings_.max_head_bytes) {
-    refuse(431, "request head too large");
-    return true;
-  }
+  if (scanner_.length() > settings_.max_head_bytes) return refuse(431, "request head too large");
 
   head_ = RequestHead();
   head_.headers = HeaderMap(&arena_);
@@ -255,8 +232,7 @@ bool Http1ServerConnection::parse_head() {
   const std::string_view error = parse_request_head(in_.data(), length, settings_.max_fields, head_, framing);
   if (!error.empty()) {
     // Nothing has been answered on this connection, so that it can just be closed.
-    refuse(framing.status == 0 && !first_bytes_ ? 400 : framing.status, error);
-    return true;
+    return refuse(framing.status == 0 && !first_bytes_ ? 400 : framing.status, error);
   }
   arena_.pin(in_.block());
   in_.consume(length);
@@ -277,7 +253,6 @@ bool Http1ServerConnection::parse_head() {
     expect(Wait::kBody, settings_.body_rate_window_ms);
   }
   handler_ = callbacks_.on_request(*this, head_, end);
-  return true;
 }
 
 void Http1ServerConnection::deliver(Slice data, bool end) {

@@ -84,8 +84,10 @@ class Http1ServerConnection final : public ServerConnection,
 
   bool busy() const { return handler_ != nullptr; }
   void process_input();
+  bool input_waits() const;
+  bool take_input();
   size_t fill_input();
-  bool parse_head();
+  void parse_head();
   void consume_body();
   void deliver(Slice data, bool end);
   void begin_next_request();

@@ -526,6 +526,7 @@ TEST(Http2Limits, BytesReadBeforeAndSmallPieces) {
   peer.read();
   EXPECT_TRUE(server.exchanges[0]->body == std::string(16'000, 'a') + std::string(16'000, 'b'));
   server.connection->close_now();
+  server.let_go();
   pump(loop);
 }
 

@@ -274,8 +274,9 @@ Status DnsResolver::open_channel(int flags) {
   options.sock_state_cb_data = this;
   std::string path = options_.resolv_conf;
   options.resolvconf_path = path.data();
-  int mask = ARES_OPT_RESOLVCONF | ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS |
-             ARES_OPT_SOCK_RCVBUF | ARES_OPT_SOCK_STATE_CB;
+  options.udp_port = options.tcp_port = options_.port;
+  int mask = ARES_OPT_RESOLVCONF | ARES_OPT_UDP_PORT | ARES_OPT_TCP_PORT | ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS |
+             ARES_OPT_TRIES | ARES_OPT_LOOKUPS | ARES_OPT_SOCK_RCVBUF | ARES_OPT_SOCK_STATE_CB;
   if (int status = ares_init_options(&channel_, &options, mask); status != ARES_SUCCESS) {
     channel_ = nullptr;
     return Error{std::string("DNS: ") + ares_strerror(status)};

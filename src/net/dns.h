@@ -32,6 +32,7 @@ struct DnsOptions {
   std::vector<Address> servers;
   // Read again when it has changed, which is looked at once a second at the most, when a name is asked for.
   std::string resolv_conf = "/etc/resolv.conf";
+  uint16_t port = 53;  // of the name servers there
   Families families = Families::kBoth;
   int try_timeout_ms = 1000;  // of the first try to a server; doubles with each further round
   int tries = 3;              // rounds through the servers

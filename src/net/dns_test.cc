@@ -5,6 +5,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
 #include <map>
 
 namespace sluice::net {
@@ -28,13 +31,14 @@ class DnsServer {
     bool malformed = false;
   };
 
-  explicit DnsServer(event::Loop& loop) : loop_(loop), udp_handler_(this), tcp_handler_(this) {
+  explicit DnsServer(event::Loop& loop, const Address& at = Address::ipv4(127, 0, 0, 1, 0))
+      : loop_(loop), udp_handler_(this), tcp_handler_(this) {
     // One number for both: a free UDP port whose TCP twin is free too.
     const int on = 1;
     for (int attempt = 0; attempt < 50; ++attempt) {
       udp_ = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
       sockaddr_storage storage;
-      socklen_t size = Address::ipv4(127, 0, 0, 1, 0).to_sockaddr(&storage);
+      socklen_t size = at.to_sockaddr(&storage);
       EXPECT_EQ(bind(udp_, reinterpret_cast<sockaddr*>(&storage), size), 0);
       size = sizeof(storage);
       getsockname(udp_, reinterpret_cast<sockaddr*>(&storage), &size);
@@ -452,6 +456,58 @@ TEST_F(Dns, ManyAtOnce) {
     }
     EXPECT_EQ(outcomes[i].text(), "10.0.0." + std::to_string(i % 256) + ":80");
   }
+}
+
+// Names a server and is replaced as a whole, as tools do it.
+void write_resolv_conf(const std::string& path, const std::string& text) {
+  std::ofstream(path + ".new") << text;
+  ASSERT_EQ(std::rename((path + ".new").c_str(), path.c_str()), 0);
+}
+
+TEST_F(Dns, FollowsResolvConf) {
+  DnsServer second(loop, Address::ipv4(127, 0, 0, 2, server.address().port()));
+  server.zones["a.test"].records = {{kA, 30, ip4(1)}};
+  server.zones["silent.test"].silent = true;
+  second.zones["a.test"].records = {{kA, 30, ip4(2)}};
+  second.zones["silent.test"].records = {{kA, 30, ip4(3)}};
+  char directory[] = "/tmp/sluice-dns-XXXXXX";
+  ASSERT_TRUE(mkdtemp(directory));
+  options.resolv_conf = std::string(directory) + "/resolv.conf";
+  options.port = server.address().port();
+  options.servers.clear();
+  options.try_timeout_ms = 5000;
+  write_resolv_conf(options.resolv_conf, "nameserver 127.0.0.1\n");
+  auto created = DnsResolver::create(loop, options);
+  ASSERT_TRUE(created);
+  resolver = std::move(*created);
+  const auto ask = [&](const char* name) {
+    Outcome outcome;
+    auto handle = resolver->resolve(name, 80, outcome.callback());
+    run_until(outcome.called);
+    return outcome.called ? outcome.text() + outcome.error : "nothing";
+  };
+  EXPECT_EQ(ask("a.test"), "10.0.0.1:80");
+
+  Outcome waiting;
+  auto in_flight = resolver->resolve("silent.test", 80, waiting.callback());
+  write_resolv_conf(options.resolv_conf, "nameserver 127.0.0.2\n");
+  bool never = false;
+  run_until(never, 1100);  // it is looked at once a second
+  EXPECT_EQ(ask("a.test"), "10.0.0.2:80");
+  run_until(waiting.called);
+  EXPECT_EQ(waiting.text(), "10.0.0.3:80") << "what was in flight is asked of the new server";
+
+  // Without the file, the servers stay what they are.
+  std::remove(options.resolv_conf.c_str());
+  run_until(never, 1100);
+  EXPECT_EQ(ask("a.test"), "10.0.0.2:80");
+  const int before = second.udp_queries;
+  write_resolv_conf(options.resolv_conf, "nameserver 127.0.0.1\n");
+  run_until(never, 1100);
+  EXPECT_EQ(ask("a.test"), "10.0.0.1:80");
+  EXPECT_EQ(second.udp_queries, before);
+  std::remove(options.resolv_conf.c_str());
+  rmdir(directory);
 }
 
 TEST_F(Dns, RefusesServersThatAreNoAddress) {

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <optional>
 #include <set>
+#include <vector>
 
 #include "http/http1_client.h"
 #include "http/http2_client.h"
@@ -58,6 +59,7 @@ class HealthChecker::Check final : private Connector::Owner, private http::Clien
     checker_.loop_.arm(timer_, checker_.random_.below(std::max(interval, 1u)));
   }
   ~Check() { abandon(); }
+  bool healthy() const { return healthy_; }
 
   void configure(const config::Cluster& cluster) {
     config_ = cluster.health_check;
@@ -233,7 +235,13 @@ void HealthChecker::update(const config::Snapshot& snapshot) {
       wanted.insert(std::move(key));
     }
   });
-  std::erase_if(checks_, [&](const auto& entry) { return !wanted.contains(entry.first); });
+  std::vector<Key> forgiven;
+  std::erase_if(checks_, [&](const auto& entry) {
+    const bool gone = !wanted.contains(entry.first);
+    if (gone && !entry.second->healthy()) forgiven.push_back(entry.first);
+    return gone;
+  });
+  for (const auto& [cluster, address] : forgiven) verdict_(cluster, address, true, "not checked any more");
 }
 
 }  // namespace sluice::upstream

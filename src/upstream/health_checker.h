@@ -3,7 +3,9 @@
 // Belongs to the control thread; workers learn of a verdict with the next snapshot.
 //
 // An endpoint counts as healthy until `unhealthy_threshold` probes in a row have failed, and as unhealthy until
-// `healthy_threshold` in a row have succeeded. Probes of different endpoints are spread over the interval.
+// `healthy_threshold` in a row have succeeded. Probes of different endpoints are spread over the interval. An unhealthy
+// endpoint that is not probed any more (it is gone, or the check is) counts as healthy: nobody would find that out
+// later.
 
 #include <functional>
 #include <map>
@@ -19,7 +21,8 @@ namespace sluice::upstream {
 
 class HealthChecker {
  public:
-  // Told when the verdict about an endpoint changes; `reason` says why the last probe failed (empty when healthy).
+  // Told when the verdict about an endpoint changes; `reason` says why the last probe failed, or why an endpoint counts
+  // as healthy if not by its probes. May call update().
   using Verdict = std::function<void(const std::string& cluster, const net::Address& endpoint, bool healthy,
                                      const std::string& reason)>;
 
