@@ -19,7 +19,7 @@ ALLOWED = {
     "plugins": ["base", "event", "net", "http", "config", "filter"],
     "proxy": ["base", "event", "net", "http", "config", "filter", "upstream", "plugins"],
     "resource": ["base"],
-    "source": ["base", "event", "net", "resource"],
+    "source": ["base", "event", "net", "http", "resource"],
     "compile": ["base", "net", "config", "filter", "plugins", "resource"],
     "api": ["base", "event", "net", "http", "config", "upstream", "proxy", "resource", "source", "compile"],
     "cli": ["base", "event", "net", "config", "proxy", "resource", "source", "compile", "api"],

@@ -63,13 +63,16 @@ void Admin::handle(const ServiceRequest& request, HttpService::Respond respond) 
   if (request.path == "/stats/prometheus" || request.path == "/metrics") return metrics(std::move(respond));
   if (request.path == "/config_dump") return respond(json_response(compile::dump(*control_.snapshot())));
   if (request.path == "/objects") return respond(objects());
+  if (request.path == "/sources") {
+    return respond(json_response(cluster_ ? "{\"kubernetes\":" + cluster_->to_json() + "}" : "{}"));
+  }
   if (request.path == "/clusters") return clusters(std::move(respond));
   if (request.path == "/memory") return memory(std::move(respond));
   if (request.path == "/explain") return respond(explain(request));
   if (request.path == "/server_info") return respond(server_info());
   respond(error_response(request.path == "/" ? 200 : 404,
-                         "/ready /healthz /stats/prometheus /config_dump /objects /clusters /memory /explain /logging "
-                         "/server_info"));
+                         "/ready /healthz /stats/prometheus /config_dump /objects /sources /clusters /memory /explain "
+                         "/logging /server_info"));
 }
 
 ServiceResponse Admin::ready() const {
@@ -80,12 +83,13 @@ void Admin::metrics(HttpService::Respond respond) const {
   gateway_.collect([respond = std::move(respond), this](proxy::Report report) {
     ServiceResponse response;
     response.content_type = "text/plain; version=0.0.4; charset=utf-8";
-    response.body = proxy::to_prometheus(report.stats);
+    response.body = proxy::to_prometheus(report.stats, control_.snapshot()->route_names);
     response.body +=
         "# HELP sluice_config_version Version of the snapshot in force.\n# TYPE sluice_config_version gauge\n";
     response.body += "sluice_config_version " + std::to_string(gateway_.version()) + "\n";
     response.body += "# HELP sluice_config_errors Errors in manifests now.\n# TYPE sluice_config_errors gauge\n";
     response.body += "sluice_config_errors " + std::to_string(resource::count_errors(control_.diagnostics())) + "\n";
+    if (cluster_) response.body += cluster_->metrics();
     response.body +=
         "# HELP process_resident_memory_bytes Resident memory.\n# TYPE process_resident_memory_bytes gauge\n";
     response.body += "process_resident_memory_bytes " + std::to_string(process_kib("VmRSS") * 1024) + "\n";

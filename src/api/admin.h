@@ -6,6 +6,7 @@
 //   GET  /stats/prometheus         metrics
 //   GET  /config_dump              the snapshot in force; secrets are not in it
 //   GET  /objects                  every manifest object with what is wrong with it
+//   GET  /sources                  how far the watches of an API server are
 //   GET  /clusters                 endpoints with health and load
 //   GET  /memory                   of the process and the I/O blocks
 //   GET  /explain?request=GET%20http://host/path&header=name:%20value[&format=json]
@@ -18,6 +19,7 @@
 #include "api/http_service.h"
 #include "compile/control_plane.h"
 #include "proxy/gateway.h"
+#include "source/kube/cluster.h"
 
 namespace sluice::api {
 
@@ -27,6 +29,8 @@ class Admin {
 
   Status listen(const net::Address& address) { return service_.listen(address); }
   void set_ready(bool ready) { ready_ = ready; }
+  // The cluster that is watched; it must outlive this.
+  void set_cluster(const source::kube::Cluster* cluster) { cluster_ = cluster; }
   void stop() { service_.stop(); }
 
  private:
@@ -45,6 +49,7 @@ class Admin {
   proxy::Gateway& gateway_;
   const std::string version_;
   const uint64_t started_ms_;
+  const source::kube::Cluster* cluster_ = nullptr;
   bool ready_ = false;
   HttpService service_;
 };

@@ -113,9 +113,6 @@ Status Server::start() {
   }
   gateway_ = std::make_unique<proxy::Gateway>(loop_, options_.proxy, std::move(access_log));
 
-  Result<std::unique_ptr<source::Directory>> directory = source::Directory::open(options_.config_directory);
-  if (!directory.ok()) return Error{"--config " + options_.config_directory + ": " + directory.error().message};
-  directory_ = std::move(*directory);
   net::DnsOptions dns;
   dns.servers = options_.dns_servers;
   Result<std::unique_ptr<net::DnsResolver>> resolver = net::DnsResolver::create(loop_, dns);
@@ -126,15 +123,38 @@ Status Server::start() {
       loop_, [this](const std::string& cluster, const net::Address& endpoint, bool healthy, const std::string& reason) {
         on_health(cluster, endpoint, healthy, reason);
       });
+  admin_ = std::make_unique<Admin>(loop_, *control_, *gateway_, options_.version);
+  if (!options_.cluster) return open_directory();
+
+  // Traffic is accepted when the first complete picture is here. A process that replaces another leaves the admin port
+  // to it until then.
+  source::kube::Cluster::Consumer& consumer = *this;
+  cluster_ = std::make_unique<source::kube::Cluster>(loop_, *resolver_, *options_.cluster, consumer);
+  admin_->set_cluster(cluster_.get());
+  if (!options_.admin.is_none() && !options_.parent_pid) {
+    Status listening = admin_->listen(options_.admin);
+    if (!listening.ok()) return Error{"admin port: " + listening.error().message};
+  }
+  cluster_->start();
+  return {};
+}
+
+Status Server::open_directory() {
+  Result<std::unique_ptr<source::Directory>> directory = source::Directory::open(options_.config_directory);
+  if (!directory.ok()) return Error{"--config " + options_.config_directory + ": " + directory.error().message};
+  directory_ = std::move(*directory);
   load();
+  if (Status serving = serve(); !serving.ok()) return serving;
+  watch_ = std::make_unique<DirectoryWatch>(*this, *directory_);
+  return watch_->start();
+}
+
+// The first snapshot is published: takes traffic.
+Status Server::serve() {
   Status started = gateway_->start(options_.inherited_sockets);
   if (!started.ok()) return started;
-  watch_ = std::make_unique<DirectoryWatch>(*this, *directory_);
-  Status watching = watch_->start();
-  if (!watching.ok()) return watching;
-
-  admin_ = std::make_unique<Admin>(loop_, *control_, *gateway_, options_.version);
-  if (!options_.admin.is_none()) {
+  serving_ = true;
+  if (!options_.admin.is_none() && (!cluster_ || options_.parent_pid)) {
     Status listening = admin_->listen(options_.admin);
     if (!listening.ok()) return Error{"admin port: " + listening.error().message};
   }
@@ -147,6 +167,26 @@ Status Server::start() {
   log::info("server", "serving on" + addresses + ", admin on " + options_.admin.to_string());
   return {};
 }
+
+void Server::on_cluster_update(std::vector<resource::ParsedFile> changed, const std::vector<std::string>& removed) {
+  if (shutting_down_ && !serving_) return;
+  const size_t files = changed.size();
+  compile::Update update = control_->apply(std::move(changed), removed);
+  report(update.diagnostics);
+  log::write(serving_ ? log::Level::kDebug : log::Level::kInfo, "config",
+             std::to_string(files) + " objects told, " + std::to_string(removed.size()) +
+                 " gone: " + std::to_string(update.changed_objects) + " changed");
+  publish(std::move(update.snapshot));
+  cluster_->report(update.diagnostics);
+  refresh_dns_names();
+  if (serving_) return;
+  if (Status serving = serve(); !serving.ok()) {
+    log::error("server", serving.error().message);
+    std::_Exit(1);
+  }
+}
+
+void Server::on_cluster_leading() { cluster_->report(control_->diagnostics()); }
 
 void Server::load() {
   compile::Update update = control_->apply(source::load_files(directory_->files(), kLoadThreads), {});
@@ -227,11 +267,23 @@ void Server::shut_down() {
   if (admin_) admin_->set_ready(false);
   // The successor answers on the admin port from now on.
   if (admin_ && replaced_) admin_->stop();
-  gateway_->drain([this] {
-    gateway_->join();
+  // Traffic drains while the lease is given up.
+  auto missing = std::make_shared<int>(2);
+  const auto done = [this, missing] {
+    if (--*missing > 0) return;
     if (admin_) admin_->stop();
     log::info("server", "drained");
     loop_.stop();
+  };
+  if (cluster_) {
+    cluster_->stop(done);
+  } else {
+    done();
+  }
+  if (!serving_) return done();
+  gateway_->drain([this, done] {
+    gateway_->join();
+    done();
   });
 }
 

@@ -1,11 +1,12 @@
 #pragma once
-// Server: the running process of `sluice serve`: the control plane (directory → store → compiler → snapshot), DNS,
+// Server: the running process of `sluice serve`: the control plane (directory or cluster → store → compiler → snapshot), DNS,
 // health checks, the admin port, and the gateway that the snapshots are published to. Everything here is the control
 // thread's.
 
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,12 +19,15 @@
 #include "net/tls.h"
 #include "proxy/gateway.h"
 #include "source/directory.h"
+#include "source/kube/cluster.h"
 #include "upstream/health_checker.h"
 
 namespace sluice::api {
 
 struct ServerOptions {
+  // Where objects come from: a directory or a cluster.
   std::string config_directory;
+  std::optional<source::kube::ClusterOptions> cluster;
   proxy::Options proxy;
   compile::Options compile;
   net::Address admin;
@@ -38,7 +42,7 @@ struct ServerOptions {
   int parent_pid = 0;  // told to drain when we serve; 0: none
 };
 
-class Server {
+class Server final : private source::kube::Cluster::Consumer {
  public:
   Server(event::Loop& loop, ServerOptions options);
   ~Server();
@@ -55,7 +59,11 @@ class Server {
   class DirectoryWatch;
   class DnsRefresh;
 
+  Status open_directory();
+  Status serve();
   void load();
+  void on_cluster_update(std::vector<resource::ParsedFile> changed, const std::vector<std::string>& removed) override;
+  void on_cluster_leading() override;
   void on_directory_changed();
   void publish(compile::Compiler::SnapshotPointer snapshot);
   void report(const resource::Diagnostics& diagnostics);
@@ -69,6 +77,7 @@ class Server {
   std::unique_ptr<compile::ControlPlane> control_;
   std::unique_ptr<source::Directory> directory_;
   std::unique_ptr<DirectoryWatch> watch_;
+  std::unique_ptr<source::kube::Cluster> cluster_;
   std::unique_ptr<net::DnsResolver> resolver_;
   std::map<std::string, std::unique_ptr<DnsRefresh>> dns_;
   std::unique_ptr<proxy::Gateway> gateway_;
@@ -78,6 +87,7 @@ class Server {
   event::MemberTimer<Server, &Server::rotate_tickets> ticket_timer_{this};
   compile::Compiler::SnapshotPointer published_;
   resource::Diagnostics directory_problems_;
+  bool serving_ = false;
   bool shutting_down_ = false;
   bool replaced_ = false;  // a new process has been started and will take over
 };

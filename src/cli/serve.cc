@@ -7,18 +7,29 @@
 #include <charconv>
 #include <cstdio>
 #include <memory>
+#include <random>
 #include <sstream>
 #include <thread>
 
 #include "api/server.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "compile/ingress_routes.h"
+#include "source/kube/access.h"
 
 namespace sluice::cli {
 namespace {
 
 struct ServeFlags {
   std::string config;
+  std::string kubeconfig;
+  std::string kube_context;
+  bool in_cluster = false;
+  std::string watch_namespace;
+  std::string state_dir;
+  std::string publish_service;
+  std::string publish_address;
+  bool update_status = true;
   std::string bind = "0.0.0.0";
   int http_port = 8080;
   int https_port = 8443;
@@ -30,7 +41,7 @@ struct ServeFlags {
   std::string access_log_format;
   std::string log_level = "info";
   std::string ingress_class = "higress";
-  std::string system_namespace = "higress-system";
+  std::string system_namespace;  // empty: see resolve_system_namespace()
   std::vector<std::string> dns_servers;
   std::string server_header = "istio-envoy";
   bool proxy_protocol = false;
@@ -40,7 +51,8 @@ struct ServeFlags {
   uint64_t max_memory_mib = 0;
   uint64_t header_timeout_ms = 15000;
   uint32_t min_body_rate = 64;
-  uint64_t write_timeout_ms = 60000;
+  uint32_t body_rate_window_ms = 30000;
+  uint32_t write_timeout_ms = 60000;
   uint64_t half_close_grace_ms = 5000;
   uint64_t drain_deadline_ms = 30000;
 };
@@ -118,6 +130,60 @@ Status fill_listeners(const ServeFlags& flags, proxy::Options* options) {
   return {};
 }
 
+// A Pod's own namespace, else Higress's default.
+std::string resolve_system_namespace(const ServeFlags& flags) {
+  if (!flags.system_namespace.empty()) return flags.system_namespace;
+  const char* own = flags.config.empty() ? std::getenv("POD_NAMESPACE") : nullptr;
+  return own && *own ? own : "higress-system";
+}
+
+// Differs between replicas, and tells a human which one it is.
+std::string identity() {
+  char host[256] = "sluice";
+  if (const char* pod = std::getenv("POD_NAME"); pod && *pod) {
+    std::snprintf(host, sizeof(host), "%s", pod);
+  } else {
+    ::gethostname(host, sizeof(host) - 1);
+  }
+  char suffix[16];
+  std::snprintf(suffix, sizeof(suffix), "_%08x", std::random_device()());
+  return std::string(host) + suffix;
+}
+
+std::vector<std::string> split(const std::string& list) {
+  std::vector<std::string> out;
+  std::istringstream stream(list);
+  for (std::string item; std::getline(stream, item, ',');) {
+    if (!item.empty()) out.push_back(item);
+  }
+  return out;
+}
+
+Result<source::kube::ClusterOptions> cluster_options(const ServeFlags& flags, const compile::Options& compile) {
+  source::kube::ClusterOptions out;
+  Result<source::kube::ClusterAccess> access = flags.in_cluster
+                                                   ? source::kube::in_cluster_access()
+                                                   : source::kube::load_kubeconfig(flags.kubeconfig, flags.kube_context);
+  if (!access.ok()) {
+    return Error{(flags.in_cluster ? "--in-cluster: " : "--kubeconfig " + flags.kubeconfig + ": ") +
+                 access.error().message};
+  }
+  out.access = std::move(*access);
+  out.source.watch_namespace = flags.watch_namespace;
+  out.source.system_namespace = compile.system_namespace;
+  out.source.state_directory = flags.state_dir;
+  out.source.publish_service = flags.publish_service;
+  out.source.accepts = [compile](const resource::Ingress& ingress) { return compile::is_accepted(ingress, compile); };
+  if (!flags.publish_service.empty() && flags.publish_service.find('/') == std::string::npos) {
+    return Error{"--publish-service: \"" + flags.publish_service + "\" should be namespace/name"};
+  }
+  out.write = flags.update_status;
+  out.publish_addresses = split(flags.publish_address);
+  out.identity = identity();
+  out.user_agent = std::string("sluice/") + SLUICE_VERSION;
+  return out;
+}
+
 int fail(const std::string& message) {
   std::fprintf(stderr, "sluice: %s\n", message.c_str());
   return 1;
@@ -150,7 +216,15 @@ int serve(const ServeFlags& flags, std::vector<std::string> command_line) {
   options.access_log_format = flags.access_log_format;
   options.demo = flags.demo;
   options.compile.ingress_class = flags.ingress_class;
-  options.compile.system_namespace = flags.system_namespace;
+  options.compile.system_namespace = resolve_system_namespace(flags);
+  if (flags.config.empty() && flags.kubeconfig.empty() && !flags.in_cluster) {
+    return fail("where are the objects? Give --config, --kubeconfig or --in-cluster");
+  }
+  if (flags.config.empty()) {
+    auto cluster = cluster_options(flags, options.compile);
+    if (!cluster.ok()) return fail(cluster.error().message);
+    options.cluster = std::move(*cluster);
+  }
   options.inherited_sockets = inherited_sockets();
   if (const char* parent = std::getenv("SLUICE_PARENT_PID")) options.parent_pid = std::atoi(parent);
   ::unsetenv("SLUICE_PARENT_PID");
@@ -173,8 +247,9 @@ int serve(const ServeFlags& flags, std::vector<std::string> command_line) {
   proxy.server_header = flags.server_header;
   proxy.drain_deadline_ms = flags.drain_deadline_ms;
   proxy.http1.head_timeout_ms = flags.header_timeout_ms;
-  proxy.http1.min_body_rate = flags.min_body_rate;
-  proxy.http1.write_timeout_ms = flags.write_timeout_ms;
+  proxy.http1.min_body_rate = proxy.http2.min_body_rate = flags.min_body_rate;
+  proxy.http1.body_rate_window_ms = proxy.http2.body_rate_window_ms = flags.body_rate_window_ms;
+  proxy.http1.write_timeout_ms = proxy.http2.write_timeout_ms = flags.write_timeout_ms;
   proxy.http1.half_close_grace_ms = flags.half_close_grace_ms;
 
   event::Loop loop;
@@ -194,7 +269,7 @@ int serve(const ServeFlags& flags, std::vector<std::string> command_line) {
 }  // namespace
 
 void add_serve(CLI::App& app, int argc, char** argv, int* status) {
-  CLI::App* command = app.add_subcommand("serve", "Run the gateway on a directory of manifests.");
+  CLI::App* command = app.add_subcommand("serve", "Run the gateway on a directory of manifests or on a cluster.");
   auto flags = std::make_shared<ServeFlags>();
   const auto env = [](CLI::Option* option) {
     // --http-port → SLUICE_HTTP_PORT
@@ -203,8 +278,29 @@ void add_serve(CLI::App& app, int argc, char** argv, int* status) {
     option->envname(name);
     return option;
   };
-  env(command->add_option("--config", flags->config, "Directory (or file) of manifests, watched for changes"))
-      ->required();
+  CLI::Option* config =
+      env(command->add_option("--config", flags->config, "Directory (or file) of manifests, watched for changes"));
+  CLI::Option* kubeconfig = env(command->add_option("--kubeconfig", flags->kubeconfig,
+                                                    "Watch the API server that this file names"))
+                                ->excludes(config);
+  env(command->add_option("--kube-context", flags->kube_context, "Context of the kubeconfig; default: its current one"))
+      ->needs(kubeconfig);
+  env(command->add_flag("--in-cluster", flags->in_cluster, "Watch the API server of the cluster that this Pod runs in"))
+      ->excludes(config)
+      ->excludes(kubeconfig);
+  env(command->add_option("--watch-namespace", flags->watch_namespace,
+                          "Read only this namespace of a cluster, and the system namespace; empty: all"));
+  env(command->add_option("--state-dir", flags->state_dir,
+                          "Keep the last known objects of a cluster here, private keys included, for a start without "
+                          "the API server"));
+  env(command->add_option("--publish-service", flags->publish_service,
+                          "namespace/name of the Service whose addresses Ingress status reports; default: Services of "
+                          "the system namespace labelled app=higress-gateway"));
+  env(command->add_option("--publish-address", flags->publish_address,
+                          "Addresses that Ingress status reports instead, separated by commas"));
+  env(command->add_option("--update-status", flags->update_status,
+                          "Write Ingress status and Events to the cluster, while this replica is the leader"))
+      ->capture_default_str();
   env(command->add_option("--bind", flags->bind, "Addresses to listen on, separated by commas"))->capture_default_str();
   env(command->add_option("--http-port", flags->http_port,
                           "Plaintext port: HTTP/1 and HTTP/2 by prior knowledge; 0: none"))
@@ -230,8 +326,8 @@ void add_serve(CLI::App& app, int argc, char** argv, int* status) {
   env(command->add_option("--ingress-class", flags->ingress_class, "Ingress class to serve; empty: all"))
       ->capture_default_str();
   env(command->add_option("--system-namespace", flags->system_namespace,
-                          "Namespace of McpBridge, higress-config and other system objects"))
-      ->capture_default_str();
+                          "Namespace of McpBridge, higress-config and other system objects; default: POD_NAMESPACE "
+                          "in a cluster, else higress-system"));
   env(command->add_option("--dns-server", flags->dns_servers,
                           "DNS server ip[:port] instead of /etc/resolv.conf's; repeatable"));
   env(command->add_option("--server-header", flags->server_header,
@@ -249,8 +345,11 @@ void add_serve(CLI::App& app, int argc, char** argv, int* status) {
       ->capture_default_str();
   env(command->add_option("--header-timeout-ms", flags->header_timeout_ms, "Time for a request head to arrive"))
       ->capture_default_str();
-  env(command->add_option("--min-body-rate", flags->min_body_rate,
-                          "Bytes per second of a request body, over 30 s; 0: off"))
+  env(command->add_option("--min-body-rate", flags->min_body_rate, "Bytes per second of a request body; 0: off"))
+      ->capture_default_str();
+  env(command->add_option("--body-rate-window-ms", flags->body_rate_window_ms,
+                          "Time over which --min-body-rate is averaged"))
+      ->check(CLI::Range(1u, 86'400'000u))
       ->capture_default_str();
   env(command->add_option("--write-timeout-ms", flags->write_timeout_ms,
                           "A client that reads nothing for so long is cut off"))

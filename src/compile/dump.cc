@@ -269,7 +269,6 @@ void write_route(JsonWriter& out, const Snapshot& snapshot, const Route& route) 
   if (route.timeout.count()) out.member("timeout_ms", route.timeout.count());
   if (route.idle_timeout.count()) out.member("idle_timeout_ms", route.idle_timeout.count());
   if (route.retry) write_retry(out, *route.retry);
-  write_hash(out, route.hash);
   write_filters(out, route.filters);
   out.end_object();
 }

@@ -98,9 +98,19 @@ void sort_routes(std::vector<const HostRoute*>& routes) {
 
 void HostTable::add(const IngressEntry& entry) {
   for (const CompiledIngress::Host& host : entry.compiled.hosts) {
+    for (const HostRoute& route : host.routes) route.route->stats_slot = stats_slot(route.route->name);
     hosts_[host.name].contributors[&entry] = &host;
     marked_.insert(host.name);
   }
+}
+
+uint32_t HostTable::stats_slot(const std::string& route_name) {
+  if (auto at = stats_slots_.find(route_name); at != stats_slots_.end()) return at->second;
+  const uint32_t slot = static_cast<uint32_t>(stats_slots_.size()) + 1;
+  if (slot >= config::Snapshot::kMaxRouteNames) return 0;
+  stats_slots_.emplace(route_name, slot);
+  new_names_.emplace_back(slot, std::make_shared<const std::string>(route_name));
+  return slot;
 }
 
 void HostTable::remove(const IngressEntry& entry) {
@@ -129,6 +139,8 @@ size_t HostTable::flush(config::Snapshot& next) {
     if (at->second.contributors.empty()) hosts_.erase(at);
   }
   marked_.clear();
+  next.route_names.set_all(new_names_);
+  new_names_.clear();
   return count;
 }
 
@@ -260,7 +272,7 @@ std::shared_ptr<const config::VirtualHost> HostTable::build(const std::string& n
       append_with_canaries(*route, at->second, out->routes);
     }
   }
-  out->index = config::RouteIndex::build(out->routes);
+  config::index_paths(*out);
   out->requires_mtls_sni = mtls_.contains(name);
   return out;
 }

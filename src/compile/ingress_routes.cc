@@ -339,7 +339,7 @@ class IngressCompiler {
     route.fallback = fallback_;
     route.notes = notes_;
     for (const Destination& destination : pending_) route.total_weight += destination.weight;
-    route.destinations = std::move(pending_);
+    for (Destination& destination : pending_) route.destinations.push_back(std::move(destination));
     pending_.clear();
     std::string refusal = refusal_;
     const RouteFacts facts{route.path, redirect_.get(), auth_users_.empty() ? nullptr : &auth_users_, mirror_cluster_};

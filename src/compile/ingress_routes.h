@@ -32,7 +32,7 @@ struct CanaryRule {
 struct HostRoute {
   // A kCanary route is not served as it is: it is added to that of the same rule key (compile/canary.h).
   enum class Role : uint8_t { kPath, kAppRoot, kDefaultBackend, kCanary };
-  std::shared_ptr<const config::Route> route;
+  std::shared_ptr<config::Route> route;
   Role role = Role::kPath;
   uint32_t method_length = 0;  // characters of "GET|POST"; 0: any method
   uint32_t header_conditions = 0;

@@ -90,10 +90,10 @@ uint64_t grpc_timeout_ms(std::string_view text) {
 Exchange::Exchange(Worker& worker, http::ServerStream& downstream, http::RequestHead& request)
     : worker_(worker),
       downstream_(&downstream),
-      request_(request),
       snapshot_(worker.snapshot()),
       filters_(*this),
       upstream_(worker.loop(), worker.random(), *this),
+      request_(request),
       start_ns_(worker.loop().now_ns()),
       start_wall_us_(worker.loop().wall_us()),
       buffer_limit_(snapshot_->globals->downstream_buffer_limit) {
@@ -108,6 +108,7 @@ Random& Exchange::random() { return worker_.random(); }
 bool Exchange::start(bool end) {
   request_end_ = end;
   touch();
+  config::prefetch_host(*snapshot_, request_.authority);
   const config::Globals& globals = *snapshot_->globals;
   original_path_ = request_.path;
   if (request_.path != "*") request_.path = normalize_path(request_.path, arena());
@@ -156,6 +157,10 @@ bool Exchange::resolve_route() {
     return false;
   }
   route_ = match.route;
+  route_stats_ = &worker_.stats().routes.at(route_->stats_slot);
+  // Written at the end of the exchange; with many routes they are not in the cache, and until then they can be.
+  __builtin_prefetch(route_stats_, 1);
+  __builtin_prefetch(&route_stats_->latency, 1);
   const http::ConnectionInfo& connection = downstream_->connection();
   if (connection.tls && match.host->requires_mtls_sni) {
     // The client has shown a certificate for the host it named in the handshake; it must not be used for another.
@@ -187,7 +192,8 @@ void Exchange::choose_destination() {
     }
   }
   cluster_slot_ = destination_->cluster;
-  cluster_name_ = destination_->cluster_name;
+  const config::Cluster* cluster = snapshot_->clusters.get(cluster_slot_);
+  cluster_name_ = cluster ? cluster->name : destination_->cluster_name;
 }
 
 void Exchange::build_filters() {
@@ -267,11 +273,7 @@ void Exchange::forward(bool end) {
   }
 
   const UpstreamRequest::Target target = target_of(*cluster);
-  if (request_.expect_continue && !end) {
-    http::ResponseHead informational;
-    informational.status = 100;
-    downstream_->send_informational(informational);
-  }
+  send_continue();
   if (!request_.upgrade.empty()) {
     // What follows is the tunnel's; it must not reach a server that has not agreed to it.
     downstream_->pause();
@@ -281,13 +283,19 @@ void Exchange::forward(bool end) {
   upstream_.start(target, request_, end);
 }
 
+void Exchange::send_continue() {
+  if (!request_.expect_continue || request_end_ || local_reply_) return;
+  request_.expect_continue = false;
+  http::ResponseHead informational;
+  informational.status = 100;
+  downstream_->send_informational(informational);
+}
+
 UpstreamRequest::Target Exchange::target_of(upstream::ClusterState& cluster) {
   UpstreamRequest::Target target;
   target.cluster = &cluster;
   target.retry = route_->retry ? route_->retry.get() : &kDefaultRetry;
-  const config::HashPolicy& policy =
-      route_->hash.source != config::HashPolicy::Source::kNone ? route_->hash : cluster.config().hash;
-  target.has_hash = hash_of(policy, &target.hash);
+  target.has_hash = hash_of(cluster.config().hash, &target.hash);
   if (cluster.config().send_proxy_protocol) {
     const net::Address& local = downstream_->connection().local;
     const std::string header = cluster.config().send_proxy_protocol == 1
@@ -517,7 +525,8 @@ void Exchange::on_reset(http::StreamError error, std::string_view detail) {
       break;
     case http::StreamError::kTimeout:
       flags_.add(ResponseFlag::kStreamIdle);
-      break;
+      details_ = head_sent_ ? "response_write_timeout" : "request_body_timeout";
+      return close(http::StreamError::kNone, false);
     default:
       if (!(phase_ == Phase::kTunnel)) flags_.add(ResponseFlag::kDownstreamDisconnect);
       break;

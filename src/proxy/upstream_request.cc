@@ -38,7 +38,7 @@ std::string_view host_of(std::string_view authority) {
 }  // namespace
 
 UpstreamRequest::UpstreamRequest(event::Loop& loop, Random& random, Owner& owner)
-    : loop_(loop), random_(random), owner_(owner) {}
+    : owner_(owner), loop_(loop), random_(random) {}
 
 UpstreamRequest::~UpstreamRequest() { cancel(); }
 

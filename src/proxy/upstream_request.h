@@ -26,7 +26,8 @@ struct UpstreamFailure {
   std::string_view transport;  // upstream_transport_failure_reason
 };
 
-class UpstreamRequest final : public http::ClientHandler, public upstream::StreamWaiter {
+// ClientHandler is the last base so that its events find `owner_` on the same cache line.
+class UpstreamRequest final : public upstream::StreamWaiter, public http::ClientHandler {
  public:
   class Owner {
    public:
@@ -103,9 +104,9 @@ class UpstreamRequest final : public http::ClientHandler, public upstream::Strea
   void fail_connect(http::StreamError error, std::string_view detail);
   bool status_is_retriable(const http::ResponseHead& head, bool end) const;
 
+  Owner& owner_;
   event::Loop& loop_;
   Random& random_;
-  Owner& owner_;
   Target target_;
   http::RequestHead* head_ = nullptr;
   http::ClientStream* stream_ = nullptr;

@@ -78,6 +78,8 @@ class Worker final : public http::ServerCallbacks,
   uint64_t next_connection_id() { return ++connection_ids_; }
   ListenerStats& listener_stats(bool tls) { return tls ? stats_.https : stats_.http; }
   std::vector<EndpointReport> endpoint_reports() const;
+  // The gateway's verdict about an endpoint. Worker's thread.
+  void apply(const upstream::Ejection& ejection) { clusters_.apply(*snapshot(), ejection); }
   // Counts an accepted connection against the limit; false: over it.
   bool admit_connection();
   void release_connection();
@@ -87,6 +89,7 @@ class Worker final : public http::ServerCallbacks,
 
  private:
   void run();
+  upstream::EjectionSink ejection_sink();
   void on_turn_end();
   void adopt(http::ServerConnection& connection);
   void on_sweep();

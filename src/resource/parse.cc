@@ -133,11 +133,29 @@ uint64_t fingerprint(const Node& node, uint64_t seed) {
   return hash;
 }
 
+// Of an object: what only the API server's bookkeeping changes (status, managedFields, resourceVersion) doesn't count.
+uint64_t object_fingerprint(const Node& object) {
+  uint64_t hash = 0;
+  for (const Member& member : object.members()) {
+    if (member.key == "status") continue;
+    hash = mix(hash, std::hash<std::string_view>()(member.key));
+    if (member.key != "metadata") {
+      hash = fingerprint(member.value, hash);
+      continue;
+    }
+    for (std::string_view key : {"name", "namespace", "annotations", "labels", "creationTimestamp"}) {
+      const Node* value = member.value.find(key);
+      hash = value ? fingerprint(*value, mix(hash, std::hash<std::string_view>()(key))) : mix(hash, 0);
+    }
+  }
+  return hash;
+}
+
 class ManifestParser {
  public:
   ManifestParser(ParsedFile& out, const Limits& limits) : out_(out), limits_(limits) {}
 
-  void document(const Node& node) {
+  void document(const Node& node, std::string_view kind = {}, std::string_view api_version = {}) {
     if (node.is_null()) return;
     Field root(node);
     Reader reader(out_.diagnostics, *out_.file, {});
@@ -146,7 +164,7 @@ class ManifestParser {
       out_.has_unidentified = true;
       return;
     }
-    object(root, {}, {});
+    object(root, kind, api_version);
   }
 
   bool exceeded() const { return objects_ > limits_.max_documents; }
@@ -200,7 +218,7 @@ class ManifestParser {
     Meta& meta = object->meta;
     meta.file = out_.file;
     meta.mark = root.mark();
-    meta.fingerprint = fingerprint(root.node(), 0);
+    meta.fingerprint = object_fingerprint(root.node());
     if (!identify(root, reader, kind, meta)) {
       out_.has_unidentified = true;
       return;
@@ -270,6 +288,15 @@ ParsedFile parse_manifests(std::string_view text, std::shared_ptr<const std::str
       return unreadable_file(out.file, "more than " + std::to_string(limits.max_documents) + " objects in one file");
     }
   }
+}
+
+ParsedFile parse_object(const Node& object, std::shared_ptr<const std::string> file, std::string_view kind,
+                        std::string_view api_version) {
+  ParsedFile out;
+  out.file = std::move(file);
+  const Limits limits;
+  ManifestParser(out, limits).document(object, kind, api_version);
+  return out;
 }
 
 ParsedFile unreadable_file(std::shared_ptr<const std::string> file, std::string message) {

@@ -36,6 +36,11 @@ struct ParsedFile {
 // Parses the text of `file` (a name for messages). Never throws.
 ParsedFile parse_manifests(std::string_view text, std::shared_ptr<const std::string> file, const Limits& limits = {});
 
+// The same for one object, or a List, that has been read already. `kind` and `api_version` are what the list it came
+// from says of it; the object's own win.
+ParsedFile parse_object(const Node& object, std::shared_ptr<const std::string> file, std::string_view kind = {},
+                        std::string_view api_version = {});
+
 // What a file that can't be read yields.
 ParsedFile unreadable_file(std::shared_ptr<const std::string> file, std::string message);
 

@@ -1,9 +1,9 @@
 // Service, Endpoints, EndpointSlice, Secret and ConfigMap.
 
 #include <algorithm>
-#include <array>
 #include <unordered_set>
 
+#include "resource/base64.h"
 #include "resource/parse_kinds.h"
 
 namespace sluice::resource {
@@ -68,46 +68,6 @@ void check_address(const Field& field, Reader& reader, const std::string& addres
   if (!is_ip_address(address) || (address.find(':') != address.npos) != v6) {
     reader.error(field, in_quotes(address) + " is not an " + (v6 ? "IPv6" : "IPv4") + " address");
   }
-}
-
-// Standard base64 with padding; white space is skipped. Nothing if it is malformed.
-std::optional<std::string> decode_base64(std::string_view text) {
-  static constexpr auto kTable = [] {
-    std::array<int8_t, 256> table{};
-    table.fill(-1);
-    constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < kDigits.size(); ++i) table[static_cast<unsigned char>(kDigits[i])] = static_cast<int8_t>(i);
-    return table;
-  }();
-  std::string out;
-  out.reserve(text.size() / 4 * 3);
-  uint32_t bits = 0;
-  int digits = 0;
-  int padding = 0;
-  for (char c : text) {
-    if (c == ' ' || c == '\n' || c == '\r' || c == '\t') continue;
-    if (c == '=') {
-      if (++padding > 2) return std::nullopt;
-      continue;
-    }
-    int8_t value = kTable[static_cast<unsigned char>(c)];
-    if (value < 0 || padding) return std::nullopt;
-    bits = bits << 6 | static_cast<uint32_t>(value);
-    if (++digits % 4 == 0) {
-      out += static_cast<char>(bits >> 16);
-      out += static_cast<char>(bits >> 8);
-      out += static_cast<char>(bits);
-      bits = 0;
-    }
-  }
-  int rest = digits % 4;
-  if ((rest == 0 && padding) || rest == 1 || (rest && rest + padding != 4)) return std::nullopt;
-  if (rest == 2) out += static_cast<char>(bits >> 4);
-  if (rest == 3) {
-    out += static_cast<char>(bits >> 10);
-    out += static_cast<char>(bits >> 2);
-  }
-  return out;
 }
 
 }  // namespace

@@ -29,8 +29,8 @@ class Field {
     static const Node null;
     return node_ ? *node_ : null;
   }
-  // Where the value is, or if it is absent, where what should hold it is.
-  Mark mark() const { return node_ && node_->mark().line ? node_->mark() : parent_ ? parent_->mark() : Mark{1, 1}; }
+  // Where the value is, or if it is absent, where what should hold it is. Mark{} in a tree read from JSON.
+  Mark mark() const { return node_ && node_->mark().line ? node_->mark() : parent_ ? parent_->mark() : Mark{}; }
   // "spec.rules[0].host"
   std::string path() const;
 

@@ -1,0 +1,16 @@
+#pragma once
+// Which Secrets an object names, so that a source needs to keep only those.
+
+#include <string>
+#include <vector>
+
+#include "resource/objects.h"
+
+namespace sluice::resource {
+
+// "namespace/name" of every Secret that an Ingress may use, sorted, each once: of spec.tls, with the CA that may stand
+// beside it (<name>-cacert), and of annotations whose name ends in "-secret". Names are not checked: a Secret that does
+// not exist is simply never found.
+std::vector<std::string> secret_references(const Ingress& ingress);
+
+}  // namespace sluice::resource
