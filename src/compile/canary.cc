@@ -36,7 +36,7 @@ std::string share_note(const HostRoute& canary, uint64_t total) {
 // Destinations with a common share of the requests, which they divide by their own weights.
 struct Group {
   uint64_t share;
-  const std::vector<Destination>* destinations;
+  const config::Destinations* destinations;
   FilterChain filters;
   std::vector<uint64_t> parts = {};  // the weights without their common divisor
   uint64_t sum = 0;                  // of the parts
@@ -139,7 +139,7 @@ std::shared_ptr<const Route> weighted_canaries(const HostRoute& base, std::span<
   }
   total = std::max(total, sum);
   auto out = std::make_shared<Route>(*base.route);
-  out->destinations.clear();
+  out->destinations = {};
   out->total_weight = 0;
   std::vector<Group> groups;
   groups.push_back({total - sum, &base.route->destinations, edits ? header_filters(base) : FilterChain()});

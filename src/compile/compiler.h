@@ -68,6 +68,7 @@ class Compiler {
  private:
   void on_change(const resource::Change& change);
   void on_globals(const resource::ObjectPtr& object);
+  void on_credentials(const resource::ObjectPtr& object);
   void remove_ingress(IngressEntry& entry);
   void compile(const resource::ObjectKey& key);
   void ingress_diagnostics(const IngressEntry& entry, resource::Diagnostics& out) const;
@@ -88,6 +89,7 @@ class Compiler {
   std::unordered_set<resource::ObjectKey, resource::ObjectKeyHash> marked_;
   std::shared_ptr<const config::Globals> globals_;
   resource::Diagnostics globals_diagnostics_;
+  resource::Diagnostics credentials_diagnostics_;
   SnapshotPointer snapshot_;
   Work work_;
   std::vector<resource::ObjectKey> compiled_;

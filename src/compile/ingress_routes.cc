@@ -487,8 +487,9 @@ class IngressCompiler {
     out_.tls_options = annotations_.tls;
     for (const auto& known : out_.hosts) {
       const resource::IngressTls* entry = find_tls(known.name);
-      if (!entry && !annotations_.tls.any) continue;
+      if (!entry && !annotations_.tls.any && ingress_.tls.empty()) continue;
       CompiledIngress::TlsUse use{known.name, {}};
+      use.asks = !entry && !ingress_.tls.empty();
       if (entry) use.secret = {ingress_.meta.ns, entry->secret};
       out_.tls.push_back(std::move(use));
     }
