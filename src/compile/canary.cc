@@ -121,6 +121,7 @@ std::optional<ValueMatch> canary_condition(const CanaryOptions& options) {
 std::shared_ptr<const Route> conditional_canary(const HostRoute& base, const HostRoute& canary) {
   auto out = std::make_shared<Route>(*base.route);
   out->name = canary.route->name;
+  out->stats_slot = canary.route->stats_slot;
   out->origin = canary.route->origin;
   out->conditions.push_back(*canary.canary->condition);
   out->destinations = canary.route->destinations;

@@ -38,6 +38,7 @@ class StubContext final : public filter::Context {
   void clear_route() override {}
   bool select_cluster(std::string_view) override { return false; }
   void call(const filter::HttpCall&, filter::CallReceiver&) override { std::abort(); }
+  void send(const filter::HttpCall&) override {}
   void add_flag(filter::ResponseFlag) override {}
   void add_log_field(std::string_view, std::string_view) override {}
 
