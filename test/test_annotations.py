@@ -384,6 +384,25 @@ def custom_http_errors(lab):
             assert client.response().body == b"fallback"
 
 
+def test_fallback_page_while_the_request_is_still_sent(lab):
+    """The error comes before the client has sent its body: the fallback answers."""
+    with Backend(lambda r, c: simple_response(status="500 X")) as backend:
+        backend.lazy_body = True
+        host = lab.route({"default-backend": "fallback", "custom-http-errors": "500"}, backend=own_service(lab, backend))
+        with lab.gateway.connect() as client:
+            client.request("POST", host=host, headers={"Content-Length": "1000000"}, body=b"x" * 1000)
+            assert client.response().body == b"fallback"
+        for _ in range(20):
+            assert lab.get(host).body == b"fallback"
+
+
+def test_fallback_keeps_the_balance(lab):
+    """Looking whether the route's service can serve does not turn the round robin."""
+    found = collections.Counter(a.body for a in endpoints_of(
+        lab, {"load-balance": "round_robin", "default-backend": "fallback"}, [((), "/")] * 40))
+    assert set(found.values()) == {10}
+
+
 @case("mirror-target-service", "mirror-percentage", canary=True)
 def mirror_service(lab):
     host = lab.route({"mirror-target-service": "default/shadow:80"})
@@ -498,6 +517,28 @@ def basic_auth(lab):
     assert lab.get(host, headers=basic("nobody", "x")).status == 401
     errors = lab.gateway.errors() + lab.gateway.admin("/config_dump")
     assert "plain-pw" not in errors and bcrypt not in errors and apr1 not in errors
+
+
+def test_expensive_passwords_do_not_hold_up_others(lab):
+    """While hashes that take long are computed, the worker answers others; a known user does not wait behind guesses."""
+    slow = crypt.crypt("right", crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=1 << 12))
+    host = lab.route({"auth-type": "basic", "auth-secret": "slow"}, more=[opaque_secret("slow", namespace="default", auth="ann:" + slow)])
+    other = lab.route()
+    assert lab.get(host, headers=basic("ann", "right")).status == 200
+    guesses = [lab.gateway.connect() for _ in range(80)]
+    for number, guess in enumerate(guesses):
+        guess.request(host=host, headers=basic("ann", f"guess{number}"))
+    assert lab.get(other).status == 200 and lab.get(host, headers=basic("ann", "right")).status == 200
+    guesses[63].socket.settimeout(0.001)
+    with pytest.raises(TimeoutError):  # the last of those that wait has no answer yet
+        guesses[63].fill()
+    for guess in guesses[:60]:
+        guess.socket.close()  # gives up: the queue empties without its work being done
+    statuses = [guess.response().status for guess in guesses[66:]]
+    assert statuses == [503] * len(statuses)  # no more may wait
+    for guess in guesses:
+        guess.socket.close()
+    wait_until(lambda: lab.get(host, headers=basic("ann", "wrong")).status == 401, 10, "a free queue")
 
 
 @case("auth-secret-type", canary=True)
