@@ -81,7 +81,9 @@ void Compiler::on_change(const resource::Change& change) {
       recompile_users(change.key.to_string());
       return;
     case Kind::kConfigMap:
-      if (change.key.ns == options_.system_namespace && change.key.name == kGlobalsConfigMap) on_globals(change.after);
+      if (change.key.ns != options_.system_namespace) return;
+      if (change.key.name == kGlobalsConfigMap) on_globals(change.after);
+      if (change.key.name == resource::kCredentialsConfigMap) on_credentials(change.after);
       return;
     case Kind::kIngressClass:
       return;  // an Ingress names its class; nothing of the class object is looked at
@@ -122,6 +124,13 @@ void Compiler::set_tracing(const std::optional<TracingOptions>& options, config:
     clusters_.withdraw(before->key.host, before->key.port, kTracingAge);
   }
   if (before) clusters_.release(before->slot);
+}
+
+void Compiler::on_credentials(const resource::ObjectPtr& object) {
+  credentials_diagnostics_.clear();
+  if (!object) return tls_.set_credentials({});
+  auto parsed = resource::parse_credentials(*as<resource::ConfigMap>(object), credentials_diagnostics_);
+  if (parsed) tls_.set_credentials(std::move(*parsed));
 }
 
 void Compiler::recompile_users(const std::string& host) {
@@ -222,6 +231,7 @@ resource::Diagnostics Compiler::globals_diagnostics() const {
 
 resource::Diagnostics Compiler::diagnostics() const {
   resource::Diagnostics out = globals_diagnostics();
+  out.insert(out.end(), credentials_diagnostics_.begin(), credentials_diagnostics_.end());
   std::vector<const IngressEntry*> entries;
   for (const auto& [key, entry] : ingresses_) entries.push_back(entry.get());
   std::sort(entries.begin(), entries.end(), [](const auto* a, const auto* b) { return a->age.name < b->age.name; });
@@ -235,7 +245,9 @@ resource::Diagnostics Compiler::diagnostics(const resource::ObjectKey& key) cons
   if (key.kind == Kind::kIngress) {
     if (auto at = ingresses_.find(key); at != ingresses_.end()) ingress_diagnostics(*at->second, out);
   } else if (key.kind == Kind::kConfigMap) {
-    if (key.ns == options_.system_namespace && key.name == kGlobalsConfigMap) out = globals_diagnostics();
+    if (key.ns != options_.system_namespace) return out;
+    if (key.name == kGlobalsConfigMap) out = globals_diagnostics();
+    if (key.name == resource::kCredentialsConfigMap) out = credentials_diagnostics_;
   } else if (key.kind == Kind::kSecret) {
     tls_.diagnostics_of_secret(key, out);
     resource::Diagnostics all;

@@ -70,6 +70,7 @@ class Compiler {
   void on_globals(const resource::ObjectPtr& object);
   void set_tracing(const std::optional<TracingOptions>& options, config::Globals& globals);
   resource::Diagnostics globals_diagnostics() const;
+  void on_credentials(const resource::ObjectPtr& object);
   void remove_ingress(IngressEntry& entry);
   void compile(const resource::ObjectKey& key);
   void ingress_diagnostics(const IngressEntry& entry, resource::Diagnostics& out) const;
@@ -95,6 +96,7 @@ class Compiler {
     uint32_t slot;
   };
   std::optional<TracingTarget> tracing_;
+  resource::Diagnostics credentials_diagnostics_;
   SnapshotPointer snapshot_;
   Work work_;
   std::vector<resource::ObjectKey> compiled_;

@@ -248,7 +248,7 @@ void Exchange::forward(bool end) {
   phase_ = Phase::kForwarding;
   upstream::ClusterState* cluster =
       cluster_slot_ == UINT32_MAX ? nullptr : worker_.clusters().get(*snapshot_, cluster_slot_);
-  if (route_->fallback && (!cluster || !cluster->choose(false, 0, {}))) {
+  if (route_->fallback && (!cluster || !cluster->has_usable_endpoint())) {
     if (upstream::ClusterState* fallback = usable_fallback()) {
       cluster = fallback;
       cluster_slot_ = route_->fallback->cluster;
@@ -317,7 +317,7 @@ UpstreamRequest::Target Exchange::target_of(upstream::ClusterState& cluster) {
 upstream::ClusterState* Exchange::usable_fallback() {
   if (!route_->fallback) return nullptr;
   upstream::ClusterState* cluster = worker_.clusters().get(*snapshot_, route_->fallback->cluster);
-  return cluster && cluster->choose(false, 0, {}) ? cluster : nullptr;
+  return cluster && cluster->has_usable_endpoint() ? cluster : nullptr;
 }
 
 bool Exchange::falls_back_on(int status) {

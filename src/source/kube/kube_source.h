@@ -102,6 +102,7 @@ class KubeSource final : private Reflector::Sink, private event::Task {
   void put(const KindApi& api, const std::string& key, const resource::Node& object);
   void drop(const KindApi& api, const std::string& key);
   void note_ingress(const std::string& key, const resource::Node& object, const resource::ParsedFile& parsed);
+  void note_config_map(const std::string& key, const resource::ParsedFile& parsed);
   void forget_ingress(const std::string& key);
   void set_references(const std::string& ingress, std::vector<std::string> secrets);
   void want_secret(const std::string& key);
@@ -120,7 +121,7 @@ class KubeSource final : private Reflector::Sink, private event::Task {
   Consumer& consumer_;
   std::vector<std::unique_ptr<Reflector>> reflectors_;
   bool secrets_started_ = false;
-  bool synced_ = false;     // everything has been listed, and the consumer told
+  bool synced_ = false;  // everything has been listed, and the consumer told
   bool told_ = false;
 
   std::map<std::string, resource::ParsedFile> changed_;  // by file, not told yet
