@@ -1,7 +1,7 @@
 #pragma once
-// Server: the running process of `sluice serve`: the control plane (directory or cluster → store → compiler → snapshot), DNS,
-// health checks, the admin port, and the gateway that the snapshots are published to. Everything here is the control
-// thread's.
+// Server: the running process of `sluice serve`: the control plane (directory or cluster → store → compiler →
+// snapshot), DNS, health checks, the admin port, and the gateway that the snapshots are published to. Everything here
+// is the control thread's.
 
 #include <functional>
 #include <map>

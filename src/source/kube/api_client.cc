@@ -125,8 +125,7 @@ class ApiClient::Exchange final : public event::Destroyable, private event::IoHa
       }
     }
     connect_timer_.cancel();
-    auto* connection =
-        new http::Http1ClientConnection(client_.loop_, std::move(stream_), client_.settings_, client_);
+    auto* connection = new http::Http1ClientConnection(client_.loop_, std::move(stream_), client_.settings_, client_);
     if (!connection->start()) {
       client_.loop_.destroy_later(connection);
       return fail("cannot register the connection");
@@ -215,7 +214,10 @@ class ApiClient::Exchange final : public event::Destroyable, private event::IoHa
   }
 
   void on_timer() {
-    fail(streaming_ ? "the watch was silent for too long" : connection_ ? "no answer in time" : failure_.empty() ? "connect timeout" : failure_);
+    fail(streaming_         ? "the watch was silent for too long"
+         : connection_      ? "no answer in time"
+         : failure_.empty() ? "connect timeout"
+                            : failure_);
   }
 
   void release() {

@@ -120,7 +120,7 @@ class KubeSource final : private Reflector::Sink, private event::Task {
   Consumer& consumer_;
   std::vector<std::unique_ptr<Reflector>> reflectors_;
   bool secrets_started_ = false;
-  bool synced_ = false;     // everything has been listed, and the consumer told
+  bool synced_ = false;  // everything has been listed, and the consumer told
   bool told_ = false;
 
   std::map<std::string, resource::ParsedFile> changed_;  // by file, not told yet

@@ -80,7 +80,8 @@ bool LeaderElection::take_in(const std::string& body) {
   holder_ = text("holderIdentity");
   acquired_ = text("acquireTime");
   transitions_ = number("leaseTransitions", 0);
-  duration_ms_ = static_cast<uint64_t>(std::clamp<int64_t>(number("leaseDurationSeconds", kLeaseSeconds), 1, 3600)) * 1000;
+  duration_ms_ =
+      static_cast<uint64_t>(std::clamp<int64_t>(number("leaseDurationSeconds", kLeaseSeconds), 1, 3600)) * 1000;
   return true;
 }
 
@@ -100,8 +101,8 @@ void LeaderElection::write(bool create, const std::string& holder) {
   body += ",\"leaseDurationSeconds\":" + std::to_string(holder.empty() ? 1 : kLeaseSeconds);
   body += ",\"acquireTime\":";
   resource::write_json_string(takes_over || acquired_.empty() ? now : acquired_, body);
-  body += ",\"renewTime\":\"" + now + "\",\"leaseTransitions\":" +
-          std::to_string(transitions_ + (takes_over && !create ? 1 : 0)) + "}}";
+  body += ",\"renewTime\":\"" + now +
+          "\",\"leaseTransitions\":" + std::to_string(transitions_ + (takes_over && !create ? 1 : 0)) + "}}";
   ApiRequest request;
   request.method = create ? "POST" : "PUT";
   request.target = create ? path() : path() + "/" + url_encode(name_);

@@ -63,11 +63,11 @@ class Reflector {
   enum class State : uint8_t { kIdle, kListing, kWatching, kWaiting, kAbsent, kForbidden };
 
   struct Statistics {
-    uint64_t lists = 0;     // begun
-    uint64_t relists = 0;   // because of 410 Gone or an unreadable watch
-    uint64_t watches = 0;   // begun
+    uint64_t lists = 0;    // begun
+    uint64_t relists = 0;  // because of 410 Gone or an unreadable watch
+    uint64_t watches = 0;  // begun
     uint64_t errors = 0;
-    uint64_t events = 0;    // of watches, without bookmarks
+    uint64_t events = 0;  // of watches, without bookmarks
     std::string last_error;
   };
 

@@ -13,8 +13,7 @@ constexpr uint64_t kSettleMs = 100;
 
 }  // namespace
 
-StatusWriter::StatusWriter(event::Loop& loop, ApiClient& client, KubeSource& source,
-                           std::vector<std::string> addresses)
+StatusWriter::StatusWriter(event::Loop& loop, ApiClient& client, KubeSource& source, std::vector<std::string> addresses)
     : loop_(loop), client_(client), source_(source), fixed_(std::move(addresses)) {}
 
 void StatusWriter::set_active(bool active) {
