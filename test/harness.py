@@ -126,6 +126,31 @@ class Gateway:
             return connection.response(head_only=method == "HEAD")
 
 
+class Adopted:
+    """A grandchild process that became ours."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.returncode = None
+
+    def poll(self):
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self, seconds=10):
+        wait_until(lambda: self.poll() is not None, seconds, "the end of the process")
+        return self.returncode
+
+
 class Response:
     def __init__(self, status, headers, body, trailers=(), raw_head=b""):
         self.status = status

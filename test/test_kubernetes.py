@@ -1,8 +1,10 @@
 """The gateway on a real API server (test/kube_rig.py)."""
 
+import contextlib
 import itertools
 import json
-import os
+import random
+import re
 import signal
 import stat
 import subprocess
@@ -12,7 +14,7 @@ import time
 import pytest
 import yaml
 
-from harness import BINARY, ROOT, Backend, Gateway, simple_response, wait_until
+from harness import BINARY, ROOT, Adopted, Backend, Gateway, simple_response, wait_until
 from kube_rig import CRD_MCP_BRIDGE, MERGE_PATCH, Rig, Tap, own_address
 from peers import Authority, metrics, tls_secret
 
@@ -526,6 +528,72 @@ def test_cold_start_from_the_last_known_state(world):
     tap.reopen()
     wait_until(third.ready, 15, "readiness with the API server")
     assert third.get().body == b"a"
+
+
+def test_replacing_the_binary(world):
+    """The new process takes over when it has listed everything; nothing is lost, and it becomes the leader."""
+    import ctypes
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: the new process becomes our child
+    world.service("s", world.backend("a"))
+    world.rig.apply(world.ingress("i", "s"))
+    gateway = world.gateway("--publish-address", "192.0.2.1")
+    wait_until(lambda: is_leader(gateway), 5, "leadership")
+    with Traffic(gateway):
+        before = gateway.process
+        before.send_signal(signal.SIGUSR2)
+        found = wait_until(lambda: re.search(r"started the new binary as process (\d+)", gateway.errors()), 5, "the start")
+        assert before.wait(20) == 0
+        gateway.process = Adopted(int(found[1]))
+        wait_until(gateway.ready, 5, "readiness")
+        world.rig.apply(world.ingress("more", "s", host="more.com"))
+        wait_until(lambda: gateway.get(host="more.com").status == 200, 5, "a change")
+    wait_until(lambda: is_leader(gateway), 6, "leadership again")
+
+
+def test_the_manifests_are_valid(world):
+    """What deploy/kubernetes holds is accepted by the API server as it is."""
+    world.rig.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "higress-system"}})
+    for name in ("rbac.yaml", "gateway.yaml"):
+        for document in yaml.safe_load_all((ROOT / "deploy/kubernetes" / name).read_text()):
+            status, answer = world.rig.request(
+                "POST", world.rig.path_of(document) + "?dryRun=All&fieldValidation=Strict", document)
+            assert status == 201, (name, document["kind"], answer)
+
+
+def test_many_changes_under_traffic(world):
+    """Random changes of Ingresses, endpoints and a certificate, with traffic: nothing fails, nothing goes astray."""
+    randomness = random.Random(7)
+    authority = Authority()
+    names = "abcdef"
+    backends = {name: [world.backend(name), world.backend(name)] for name in names}
+    for name in names:
+        world.service(name, backends[name][0])
+        world.rig.apply(world.ingress(name, name, host=f"{name}.com"))
+    world.rig.apply(tls_secret("cert", authority.issue("a.com"), namespace=world.ns))
+    gateway = world.gateway()
+    traffic = [Traffic(gateway, (name.encode(),), host=f"{name}.com", path="/stable") for name in "abc"]
+    latencies = []
+    with contextlib.ExitStack() as stack:
+        for load in traffic:
+            stack.enter_context(load)
+        for i in range(200):
+            name = randomness.choice(names)
+            kind = randomness.choice(["path", "endpoints", "secret"])
+            if kind == "endpoints":
+                world.endpoints(name, randomness.choice(backends[name]))
+            elif kind == "secret":
+                world.rig.apply(tls_secret("cert", authority.issue("a.com"), namespace=world.ns),
+                                world.ingress("a", "a", host="a.com", secret="cert"))
+            else:
+                # A path that leads to another service, seen as soon as it is live.
+                other = randomness.choice(names)
+                world.rig.apply(world.ingress("probe", other, host="probe.com", path=f"/{i}"))
+                begun = time.monotonic()
+                wait_until(lambda: gateway.get(host="probe.com", path=f"/{i}").body == other.encode(), 3, "the change")
+                latencies.append(time.monotonic() - begun)
+    latencies.sort()
+    print(f"{sum(load.count for load in traffic)} requests; {len(latencies)} changes live after "
+          f"{latencies[len(latencies) // 2] * 1000:.1f} ms (median), {latencies[-1] * 1000:.1f} ms (worst)")
 
 
 def test_stopping_before_the_first_picture(world):

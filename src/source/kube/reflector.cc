@@ -260,8 +260,11 @@ void Reflector::relist(const std::string& why) {
   ++statistics_.relists;
   log::info("kubernetes", path_ + ": " + why + "; listing anew");
   must_list_ = true;
-  // A little later, and after this callback: replicas should not all ask at the same moment.
-  loop_.arm(timer_, random_.below(50));
+  // A little later, and after this callback: replicas should not all ask at the same moment. A server that refuses what
+  // it has just told is not asked without a pause.
+  vain_lists_ = loop_.now_ms() - watch_started_ms_ < 1000 ? vain_lists_ + 1 : 0;
+  const uint64_t pause = vain_lists_ > 1 ? std::min(kMinBackoffMs << std::min(vain_lists_, 10u), kMaxBackoffMs) : 50;
+  loop_.arm(timer_, random_.below(static_cast<uint32_t>(pause)) + pause / 2);
 }
 
 void Reflector::failed(std::string why, uint64_t delay_ms) {

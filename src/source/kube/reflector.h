@@ -127,7 +127,8 @@ class Reflector {
   std::string resource_version_;
   std::string list_version_;
   uint32_t generation_ = 0;
-  uint32_t failures_ = 0;  // in a row
+  uint32_t failures_ = 0;    // in a row
+  uint32_t vain_lists_ = 0;  // lists in a row after which the watch failed at once
   uint64_t watch_started_ms_ = 0;
   std::unordered_map<std::string, Known> known_;
   std::unique_ptr<ApiClient::Call> call_;
