@@ -459,6 +459,131 @@ def test_status_and_events(world):
     assert len(world.events("young")) == len(found)
 
 
+@pytest.mark.parametrize("ingress_class, served", [
+    ("higress", "ab"), ("nginx", "cde"), ("", "abcde"), ("other", "")])
+def test_classes(world, ingress_class, served):
+    world.service("s", world.backend("a"))
+    for name, given in (("a", "higress"), ("b", None), ("c", "nginx"), ("d", None), ("e", None)):
+        ingress = world.ingress(name, "s", host=f"{name}.com", ingress_class=given)
+        if given is None:
+            del ingress["spec"]["ingressClassName"]
+        if name in "be":
+            # The annotation decides before the field.
+            ingress["metadata"]["annotations"]["kubernetes.io/ingress.class"] = "higress" if name == "b" else ""
+        world.rig.apply(ingress)
+    gateway = world.gateway("--ingress-class", ingress_class)
+    assert "".join(n for n in "abcde" if gateway.get(host=f"{n}.com").status == 200) == served
+
+
+def test_watched_namespaces(world):
+    """The namespace that is named and the system namespace; or all."""
+    backend = world.backend("a")
+    own, other = world.ns, f"{world.ns}-other"
+    world.rig.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}})
+    for ns, host in ((own, "own.com"), (world.system, "system.com"), (other, "other.com")):
+        world.ns = ns
+        world.service("s", backend)
+        world.rig.apply(world.ingress("i", "s", host=host))
+    world.ns = own
+    one = world.gateway()
+    every = world.gateway("--update-status=false", watch=False)
+    assert [one.get(host=h).status for h in ("own.com", "system.com", "other.com")] == [200, 200, 404]
+    assert [every.get(host=h).status for h in ("own.com", "system.com", "other.com")] == [200, 200, 200]
+    for ns in (other, world.system):
+        world.rig.request("DELETE", f"/apis/networking.k8s.io/v1/namespaces/{ns}/ingresses")
+    wait_until(lambda: every.get(host="other.com").status == 404, 3, "the removal")
+    assert not is_leader(every) and sources(every)["leaseHolder"] == ""
+
+
+class Misbehaving:
+    """An API server that does what a real one does rarely: `lists` and `watches` are scripts for the Ingresses, each step
+    a function that writes an answer. Other kinds are empty."""
+
+    def __init__(self):
+        self.lists, self.watches, self.seen = [], [], []
+        self.backend = Backend(self.answer)
+        self.port = self.backend.port
+
+    @staticmethod
+    def chunked(connection, *pieces):
+        connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for piece in pieces:
+            connection.send(b"%x\r\n%s\r\n" % (len(piece), piece))
+
+    @staticmethod
+    def listing(*items, version="5"):
+        return simple_response(json.dumps({"metadata": {"resourceVersion": version}, "items": list(items)}).encode())
+
+    def answer(self, request, connection):
+        watch = "watch=1" in request.path
+        if "/ingresses" not in request.path:
+            return self.hang(connection) if watch else self.listing()
+        self.seen.append(request.path)
+        script = self.watches if watch else self.lists
+        if script:
+            return script.pop(0)(connection)
+        return self.hang(connection) if watch else self.listing()
+
+    def hang(self, connection, *pieces):
+        self.chunked(connection, *pieces)
+        time.sleep(60)
+
+    def end(self, connection, *pieces):
+        self.chunked(connection, *pieces)
+        connection.send(b"0\r\n\r\n")
+
+    def drop(self, connection, *pieces):
+        self.chunked(connection, *pieces)
+        connection.socket.shutdown(2)
+
+
+def test_an_api_server_that_misbehaves(world):
+    server = Misbehaving()
+    world.backends.append(server.backend)
+
+    def ingress(host):
+        return world.ingress("i", "s", host=host)
+
+    def event(kind, thing):
+        return json.dumps({"type": kind, "object": thing}).encode() + b"\n"
+
+    added = event("ADDED", ingress("pieces.com"))
+    gone = event("ERROR", {"kind": "Status", "code": 410, "message": "too old"})
+    server.lists = [
+        lambda c: simple_response(b'{"items": ['),
+        lambda c: simple_response(b'{"message": "no\\nmind"}', status="500 Oops"),
+        lambda c: c.socket.shutdown(2),
+        lambda c: simple_response(b"", status="429 Slow", headers=["Retry-After: 1"]),
+        # Things without a name, and of the wrong shape.
+        lambda c: server.listing({}, {"metadata": 5}, {"metadata": {"name": "x"}, "spec": 7}, ingress("first.com")),
+        lambda c: server.listing(ingress("second.com"), version="50"),
+        lambda c: server.listing(ingress("third.com"), version="60"),
+        lambda c: server.listing(ingress("fourth.com"), version="70"),
+    ]
+    server.watches = [
+        lambda c: server.drop(c, added[:40]),
+        lambda c: server.end(c),
+        lambda c: server.hang(c, *(added[i:i + 3] for i in range(0, len(added), 3)), gone),
+        lambda c: server.hang(c, b"\n\nnot json\n"),
+        lambda c: simple_response(b"{}", status="410 Gone"),
+        lambda c: server.hang(c, event("MODIFIED", ingress("last.com"))),
+    ]
+    config = world.rig.write_kubeconfig(world.directory / "plain", {"token": "t"}, {
+        "server": f"http://127.0.0.1:{server.port}"})
+    gateway = world.gateway("--update-status=false", kubeconfig=config, watch=False)
+    wait_until(lambda: gateway.get(host="last.com").status == 503, 20, "the last event")
+    assert [gateway.get(host=f"{h}.com").status for h in ("first", "pieces", "second", "third", "fourth")] == [404] * 5
+    found = kind_of(gateway, "Ingress")
+    assert found["relists"] == 3 and found["state"] == "watching", found
+    assert not server.lists and not server.watches
+    assert len(server.seen) == 14, server.seen
+    assert "no mind" in gateway.errors()
+    # All of it goes away: the last state stays.
+    server.backend.stop()
+    time.sleep(0.5)
+    assert gateway.get(host="last.com").status == 503
+
+
 def test_one_leader_and_takeover(world):
     world.service("s", world.backend("a"))
     world.rig.apply(world.ingress("i", "s"))

@@ -11,6 +11,7 @@
 
 #include "net/stream.h"
 #include "net/tls.h"
+#include "resource/json.h"
 
 namespace sluice::source::kube {
 
@@ -313,6 +314,19 @@ void ApiClient::close_idle() {
 
 void ApiClient::on_closed(http::ClientConnection& connection) {
   std::erase(idle_, static_cast<http::Http1ClientConnection*>(&connection));
+}
+
+std::string failure_text(const Result<ApiResponse>& result) {
+  constexpr size_t kMaxText = 300;
+  if (!result.ok()) return result.error().message;
+  std::string out = "status " + std::to_string(result->status);
+  resource::JsonParser parser;
+  const resource::Node* root = result->body.size() > (64u << 10) ? nullptr : parser.parse(result->body);
+  const resource::Node* message = root ? root->find("message") : nullptr;
+  if (!message || message->text().empty()) return out;
+  out += ": ";
+  for (const char c : message->text().substr(0, kMaxText)) out += static_cast<unsigned char>(c) < ' ' ? ' ' : c;
+  return out;
 }
 
 std::string url_encode(std::string_view text) {

@@ -306,9 +306,7 @@ void KubeSource::fetched(const std::string& key, Result<ApiResponse> result) {
     if (secret) {
       put(*find_kind(Kind::kSecret), key, *secret);
     } else {
-      log::warning("kubernetes",
-                   "Secret " + key + " cannot be read: " +
-                       (result.ok() ? "status " + std::to_string(result->status) : result.error().message));
+      log::warning("kubernetes", "Secret " + key + " cannot be read: " + failure_text(result));
       to_fetch_.push_back(key);
       loop_.arm(fetch_timer_, kFetchRetryMs);
       return;

@@ -50,9 +50,8 @@ void LeaderElection::look() {
 }
 
 void LeaderElection::on_lease(Result<ApiResponse> result) {
-  if (!result.ok()) return failed(result.error().message);
-  if (result->status == 404) return write(true, identity_);
-  if (result->status != 200 || !take_in(result->body)) return failed("status " + std::to_string(result->status));
+  if (result.ok() && result->status == 404) return write(true, identity_);
+  if (!result.ok() || result->status != 200 || !take_in(result->body)) return failed(failure_text(result));
   const bool expired = loop_.now_ms() - seen_ms_ >= duration_ms_;
   if (holder_.empty() || holder_ == identity_ || expired) return write(false, identity_);
   again(kRetryMs);
@@ -119,15 +118,13 @@ void LeaderElection::on_written(Result<ApiResponse> result) {
     if (released_done_) std::exchange(released_done_, nullptr)();
     return;
   }
-  if (!result.ok()) return failed(result.error().message);
-  if (result->status == 409) {
+  if (result.ok() && result->status == 409) {
     // Another was quicker, or the lease was changed by hand: look again.
     set_leader(false);
     return again(kRetryMs / 4);
   }
-  if ((result->status != 200 && result->status != 201) || !take_in(result->body)) {
-    return failed("status " + std::to_string(result->status));
-  }
+  const bool good = result.ok() && (result->status == 200 || result->status == 201) && take_in(result->body);
+  if (!good) return failed(failure_text(result));
   renewed_ms_ = asked_ms_;
   last_failure_.clear();
   set_leader(true);

@@ -220,10 +220,7 @@ void Reflector::on_watch_end(Result<ApiResponse> result) {
 // --- what went wrong ---
 
 void Reflector::on_status(const ApiResponse& response, bool listing) {
-  std::string message;
-  if (const Node* root = parser_.parse(response.body)) message = text_of(root, "message");
-  if (message.size() > 300) message.resize(300);
-  const std::string what = path_ + ": " + std::to_string(response.status) + (message.empty() ? "" : " ") + message;
+  const std::string what = path_ + ": " + failure_text(response);
   switch (response.status) {
     case 404: {
       must_list_ = true;

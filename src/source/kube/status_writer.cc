@@ -76,8 +76,7 @@ void StatusWriter::on_written(const std::string& key, uint64_t hash, Result<ApiR
     source_.set_status_hash(key, hash);
   } else if (!result.ok() || result->status != 404) {
     ++failures_;
-    const std::string why = result.ok() ? "status " + std::to_string(result->status) : result.error().message;
-    log::warning("kubernetes", "the status of Ingress " + key + " cannot be written: " + why);
+    log::warning("kubernetes", "the status of Ingress " + key + " cannot be written: " + failure_text(result));
     pending_.clear();
     return loop_.arm(look_timer_, kRetryMs);
   }
