@@ -17,6 +17,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BINARY = pathlib.Path(os.environ.get("SLUICE_BINARY", ROOT / "build/release/sluice"))
 
 
+
+def is_sanitized():
+    """The binary is built with AddressSanitizer: slower and larger than it should be."""
+    return b"__asan_init" in BINARY.read_bytes()
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

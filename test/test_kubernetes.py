@@ -14,7 +14,7 @@ import time
 import pytest
 import yaml
 
-from harness import BINARY, ROOT, Adopted, Backend, Gateway, simple_response, wait_until
+from harness import BINARY, ROOT, Adopted, Backend, Gateway, is_sanitized, simple_response, wait_until
 from kube_rig import CRD_MCP_BRIDGE, MERGE_PATCH, Rig, Tap, own_address
 from peers import Authority, metrics, tls_secret
 
@@ -734,24 +734,32 @@ def test_stopping_before_the_first_picture(world):
     gateway.stop()
 
 
-def test_ten_thousand_objects(world):
-    """From the list's arrival to serving within 5 s, and memory within 100 MiB above the resting size."""
+def test_ten_thousand_ingresses(world):
+    """10,000 Ingresses with two paths each, 1,000 Services with 10 endpoints each, 1,000 TLS Secrets: from the start to serving
+    within 5 s, and within 100 MiB above the resting size; then a change is live at once."""
+    authority = Authority()
     backend = world.backend("a")
     resting = world.gateway()
     rest = resting.resident_kib()
     resting.stop()
-    world.service("s", backend)
 
     def create(worker, workers):
         connection = world.rig.connection()
+        for i in range(worker, 1000, workers):
+            world.rig.apply(
+                tls_secret(f"c{i}", authority.issue(f"h{i}.com"), namespace=world.ns),
+                {"apiVersion": "v1", "kind": "Service", "metadata": {"name": f"s{i}", "namespace": world.ns},
+                 "spec": {"ports": [{"name": "main", "port": 80}], "clusterIP": "None"}},
+                {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                 "metadata": {"name": f"s{i}", "namespace": world.ns, "labels": {"kubernetes.io/service-name": f"s{i}"}},
+                 "ports": [{"name": "main", "port": backend.port}],
+                 "endpoints": [{"addresses": [world.address if i == 0 else f"10.9.{i % 250}.{j}"]} for j in range(1, 11)]},
+                connection=connection)
         for i in range(worker, 10_000, workers):
-            world.rig.apply(world.ingress(f"i{i}", "s", host=f"h{i}.com"), connection=connection)
-        for i in range(worker, 100, workers):
-            world.rig.apply({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-                             "metadata": {"name": f"many-{i}", "namespace": world.ns,
-                                          "labels": {"kubernetes.io/service-name": f"many{i}"}},
-                             "ports": [{"name": "main", "port": 80}],
-                             "endpoints": [{"addresses": [f"10.9.{i}.{j}"]} for j in range(1, 101)]}, connection=connection)
+            ingress = world.ingress(f"i{i}", f"s{i % 1000}", host=f"h{i}.com", secret=f"c{i}" if i < 1000 else None)
+            paths = ingress["spec"]["rules"][0]["http"]["paths"]
+            paths.append({**paths[0], "path": "/second", "pathType": "Exact"})
+            world.rig.apply(ingress, connection=connection)
         connection.close()
     threads = [threading.Thread(target=create, args=(n, 4)) for n in range(4)]
     for thread in threads:
@@ -762,13 +770,18 @@ def test_ten_thousand_objects(world):
     gateway = world.gateway()
     seconds = time.monotonic() - begun
     assert kind_of(gateway, "Ingress")["objects"] == 10_000
-    for i in (0, 4999, 9999):
-        assert gateway.get(host=f"h{i}.com").body == b"a"
+    for i in (0, 5000, 9000):
+        assert gateway.get(host=f"h{i}.com", path="/second").body == b"a"
+    assert presented(gateway, authority, "h0.com") and presented(gateway, authority, "h999.com")
     grown = gateway.resident_kib() - rest
-    print(f"ready after {seconds:.2f} s, {grown / 1024:.1f} MiB above the resting {rest / 1024:.1f} MiB")
-    assert seconds < 5 and grown < 100 * 1024
-    # A change, seen from its write to its effect.
-    world.rig.apply(world.ingress("extra", "s", host="extra.com"))
-    begun = time.monotonic()
-    wait_until(lambda: gateway.get(host="extra.com").status == 200, 2, "the change")
-    assert time.monotonic() - begun < 0.5
+    latencies = []
+    with Traffic(gateway, host="h0.com"):
+        for i in range(100):
+            world.rig.apply(world.ingress("i5000", "s0", host="h5000.com", path=f"/{i}"))
+            begun = time.monotonic()
+            wait_until(lambda: gateway.get(host="h5000.com", path=f"/{i}").status == 200, 2, "the change")
+            latencies.append(time.monotonic() - begun)
+    latencies.sort()
+    print(f"ready after {seconds:.2f} s, {grown / 1024:.1f} MiB above the resting {rest / 1024:.1f} MiB; a change live "
+          f"{latencies[50] * 1000:.1f} ms (median), {latencies[-1] * 1000:.1f} ms (worst) after the API server's answer")
+    assert is_sanitized() or (seconds < 5 and grown < 100 * 1024 and latencies[50] < 0.1)

@@ -122,7 +122,9 @@ void KubeSource::start() {
   for (const auto& reflector : reflectors_) {
     if (reflector->api().kind != Kind::kSecret) reflector->start();
   }
-  if (!options_.state_directory.empty()) loop_.arm(cold_timer_, kColdStartMs);
+  if (options_.state_directory.empty()) return;
+  remove_leftovers(options_.state_directory);
+  loop_.arm(cold_timer_, kColdStartMs);
 }
 
 void KubeSource::start_secrets() {

@@ -51,6 +51,14 @@ TEST_F(StateFile, RefusesWhatIsNotWhole) {
   EXPECT_NE(load_state(directory).error().message.find("is not a state file of this version"), std::string::npos);
 }
 
+TEST_F(StateFile, RemovesLeftovers) {
+  ASSERT_TRUE(save_state(directory, {"{}"}).ok());
+  std::ofstream(file() + ".tmp.999999999") << "half";
+  remove_leftovers(directory);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory), {}), 1);
+  EXPECT_EQ(load_state(directory)->size(), 1u);
+}
+
 TEST_F(StateFile, SaysWhyItCannotBeWritten) {
   std::ofstream(directory.string()) << "a file";
   const Status saved = save_state(directory, {});
