@@ -53,7 +53,7 @@ class Gateway:
         defaults = {
             "--config": self.directory, "--bind": "127.0.0.1", "--http-port": self.http_port, "--https-port": self.https_port,
             "--admin-port": self.admin_port, "--workers": workers, "--access-log": self.log_path}
-        if "--kubeconfig" in flags:
+        if "--kubeconfig" in flags or "--in-cluster" in flags:
             del defaults["--config"]
         self.flags = ["serve", *(str(word) for flag, value in defaults.items() if flag not in flags
                                  for word in (flag, value)), *flags]

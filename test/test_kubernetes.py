@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import os
 import random
 import re
 import signal
@@ -381,6 +382,30 @@ def test_least_rights_and_token_rotation(world):
         world.rig.apply(world.ingress("more", "s", host="more.com"))
         wait_until(lambda: gateway.get(host="more.com").status == 200, 25, "a change with the new token")
     assert token.read_text().strip() not in gateway.errors()
+
+
+def test_in_a_pod(world):
+    """What a Pod is given: a service account's directory, and variables. The directory is put in place in a mount namespace."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    world.rig.apply(*rbac(world))
+    world.service("s", world.backend("a"))
+    world.rig.apply(world.ingress("i", "s"))
+    (world.directory / "token").write_text(world.rig.token(world.system, "sluice"))
+    gateway = Gateway(world.directory / "pod", "--in-cluster", "--publish-address", "192.0.2.9")
+    world.gateways.append(gateway)
+    account = "/run/secrets/kubernetes.io/serviceaccount"
+    script = (f"mount -t tmpfs none /run && mkdir -p {account} && cp {world.directory}/token {world.rig.pki}/ca.crt {account} && "
+              'exec "$@"')
+    gateway.process = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-ec", script, "sh", str(BINARY), *gateway.flags], stderr=open(gateway.error_path, "ab"),
+        env={**os.environ, "KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(world.rig.port),
+             "POD_NAME": "pod-1", "POD_NAMESPACE": world.system})
+    wait_until(gateway.ready, 10, "readiness")
+    assert gateway.get().body == b"a"
+    wait_until(lambda: is_leader(gateway), 5, "leadership")
+    lease = world.rig.get(f"/apis/coordination.k8s.io/v1/namespaces/{world.system}/leases/sluice-leader")
+    assert lease["spec"]["holderIdentity"].startswith("pod-1_")
 
 
 def test_a_forbidden_kind_harms_only_itself(world):
