@@ -10,7 +10,7 @@ set -eu
 
 build_packages="clang-19 lld-19 llvm-19 libclang-rt-19-dev ninja-build cmake pkg-config ccache git curl ca-certificates python3
   libnghttp2-dev libyaml-dev libsimdjson-dev libre2-dev libc-ares-dev libcli11-dev nlohmann-json3-dev
-  libzstd-dev libbrotli-dev zlib1g-dev libgtest-dev"
+  libzstd-dev libbrotli-dev zlib1g-dev libcrypt-dev libgtest-dev"
 test_packages="clang-format-19 zstd nginx-core haproxy nghttp2-client wrk slowhttptest openssl python3-venv"
 
 # cargo fetches and verifies the pinned sources (nothing in Rust is compiled). Debian's package "cargo" is too old for

@@ -83,7 +83,7 @@ void Admin::metrics(HttpService::Respond respond) const {
   gateway_.collect([respond = std::move(respond), this](proxy::Report report) {
     ServiceResponse response;
     response.content_type = "text/plain; version=0.0.4; charset=utf-8";
-    response.body = proxy::to_prometheus(report.stats);
+    response.body = proxy::to_prometheus(report.stats, control_.snapshot()->route_names);
     response.body +=
         "# HELP sluice_config_version Version of the snapshot in force.\n# TYPE sluice_config_version gauge\n";
     response.body += "sluice_config_version " + std::to_string(gateway_.version()) + "\n";

@@ -51,7 +51,8 @@ struct ServeFlags {
   uint64_t max_memory_mib = 0;
   uint64_t header_timeout_ms = 15000;
   uint32_t min_body_rate = 64;
-  uint64_t write_timeout_ms = 60000;
+  uint32_t body_rate_window_ms = 30000;
+  uint32_t write_timeout_ms = 60000;
   uint64_t half_close_grace_ms = 5000;
   uint64_t drain_deadline_ms = 30000;
 };
@@ -246,8 +247,9 @@ int serve(const ServeFlags& flags, std::vector<std::string> command_line) {
   proxy.server_header = flags.server_header;
   proxy.drain_deadline_ms = flags.drain_deadline_ms;
   proxy.http1.head_timeout_ms = flags.header_timeout_ms;
-  proxy.http1.min_body_rate = flags.min_body_rate;
-  proxy.http1.write_timeout_ms = flags.write_timeout_ms;
+  proxy.http1.min_body_rate = proxy.http2.min_body_rate = flags.min_body_rate;
+  proxy.http1.body_rate_window_ms = proxy.http2.body_rate_window_ms = flags.body_rate_window_ms;
+  proxy.http1.write_timeout_ms = proxy.http2.write_timeout_ms = flags.write_timeout_ms;
   proxy.http1.half_close_grace_ms = flags.half_close_grace_ms;
 
   event::Loop loop;
@@ -343,8 +345,11 @@ void add_serve(CLI::App& app, int argc, char** argv, int* status) {
       ->capture_default_str();
   env(command->add_option("--header-timeout-ms", flags->header_timeout_ms, "Time for a request head to arrive"))
       ->capture_default_str();
-  env(command->add_option("--min-body-rate", flags->min_body_rate,
-                          "Bytes per second of a request body, over 30 s; 0: off"))
+  env(command->add_option("--min-body-rate", flags->min_body_rate, "Bytes per second of a request body; 0: off"))
+      ->capture_default_str();
+  env(command->add_option("--body-rate-window-ms", flags->body_rate_window_ms,
+                          "Time over which --min-body-rate is averaged"))
+      ->check(CLI::Range(1u, 86'400'000u))
       ->capture_default_str();
   env(command->add_option("--write-timeout-ms", flags->write_timeout_ms,
                           "A client that reads nothing for so long is cut off"))

@@ -1,5 +1,7 @@
 #include "compile/annotation_values.h"
 
+#include <re2/re2.h>
+
 #include <algorithm>
 #include <charconv>
 
@@ -46,14 +48,6 @@ std::string_view unquote(std::string_view text) {
 bool parse_number(std::string_view text, int64_t* out) {
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *out);
   return error == std::errc() && end == text.data() + text.size() && !text.empty();
-}
-
-bool is_header_name(std::string_view name) {
-  if (name.empty()) return false;
-  return std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
-  });
 }
 
 bool parse_destination_line(std::string_view line, DestinationLine* out, std::string* error) {
@@ -154,6 +148,27 @@ std::vector<std::string> split_list(std::string_view text, std::string_view sepa
 }
 
 bool iequals(std::string_view a, std::string_view b) { return resource::to_lower(a) == resource::to_lower(b); }
+
+bool is_header_name(std::string_view name) {
+  if (name.empty()) return false;
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
+  });
+}
+
+bool compile_regex(std::string_view text, std::shared_ptr<const re2::RE2>* out, std::string* error) {
+  re2::RE2::Options options;
+  options.set_log_errors(false);
+  options.set_max_mem(1 << 20);
+  auto regex = std::make_shared<re2::RE2>(re2::StringPiece(text.data(), text.size()), options);
+  if (!regex->ok()) {
+    *error = in_quotes(text) + " is not a regular expression: " + regex->error();
+    return false;
+  }
+  *out = std::move(regex);
+  return true;
+}
 
 bool parse_bool(std::string_view text, bool* out, std::string* error) {
   for (std::string_view word : {"1", "t", "T", "TRUE", "true", "True"}) {

@@ -3,6 +3,7 @@
 // can't be understood, and then leaves the output alone. True with an error set: a part of the
 // value was ignored. Private to compile/.
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,6 +18,10 @@ std::string trim_lines(std::string_view text);
 std::vector<std::string> split_list(std::string_view text, std::string_view separators);
 bool iequals(std::string_view a, std::string_view b);
 
+bool is_header_name(std::string_view name);
+
+// RE2, with a bound on its size.
+bool compile_regex(std::string_view text, std::shared_ptr<const re2::RE2>* out, std::string* error);
 // Go's ParseBool: 1 t T TRUE true True 0 f F FALSE false False, nothing else.
 bool parse_bool(std::string_view text, bool* out, std::string* error);
 bool parse_int(std::string_view text, int64_t* out, std::string* error);

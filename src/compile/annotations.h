@@ -1,6 +1,6 @@
 #pragma once
-// The annotations of an Ingress, read into typed options. annotations.cc holds the one table of all
-// that are known.
+// The annotations of an Ingress, read into typed options. Which there are is written down in tables,
+// compile/annotation_table.h.
 //
 // An annotation is written with the prefix `nginx.ingress.kubernetes.io/` or `higress.io/`. Where
 // both are read, the nginx one wins if it is present and valid. A value that can't be understood is
@@ -101,8 +101,51 @@ struct FilterOptions {
   plugins::ConfigNode config;
 };
 
+// A canary Ingress adds itself to the routes of another: by a header, or else a cookie, or else a share of the
+// requests.
+struct CanaryOptions {
+  bool enable = false;
+  std::string header, header_value, header_pattern, cookie;
+  int64_t weight = 0;
+  std::optional<int64_t> weight_total;
+};
+
+// Who may come at all. `allow` empty: everybody but those in `deny`.
+struct AddressOptions {
+  std::vector<std::string> allow, deny;  // IP or CIDR
+  bool any() const { return !allow.empty() || !deny.empty(); }
+};
+
+struct AuthOptions {
+  std::string type;  // auth-type as written; empty: none
+  std::string realm;
+  SecretRef secret;
+  bool secret_is_map = false;  // auth-secret-type auth-map: a key per user
+  bool any() const { return !type.empty() || !secret.empty(); }
+};
+
+struct MirrorOptions {
+  std::string service_ns, service;  // mirror-target-service
+  uint16_t service_port = 0;        // 0: its first port
+  std::string fqdn;                 // beats the service
+  int64_t fqdn_port = 80;
+  int64_t percentage = 100;
+  bool any() const { return !service.empty() || !fqdn.empty(); }
+};
+
+struct FallbackOptions {
+  std::string ns, service;            // default-backend
+  std::vector<uint16_t> error_codes;  // custom-http-errors
+};
+
 struct IngressOptions {
-  bool canary = false;
+  CanaryOptions canary;
+  // Not empty: the routes answer 503, because an annotation that restricts access could not be understood. Says which.
+  std::string refusal;
+  AddressOptions addresses;
+  AuthOptions auth;
+  MirrorOptions mirror;
+  FallbackOptions fallback;
   // Routes.
   std::string rewrite_target, rewrite_path, upstream_vhost, app_root;
   bool use_regex = false, full_path_regex = false, ignore_path_case = false;
@@ -129,13 +172,23 @@ struct IngressOptions {
 // Reads all annotations of the Ingress. Messages are appended to `out`.
 IngressOptions parse_annotations(const resource::Ingress& ingress, resource::Diagnostics& out);
 
-// For documentation and completeness tests: each known key without prefix, and whether only
-// higress.io/ is read.
+// What an annotation applies to. The routes of a canary Ingress are copies of their base's: of kRoute annotations a
+// canary keeps only those that say so (kCanaryRoute).
+enum class AnnotationScope : uint8_t { kMatch, kRoute, kCanaryRoute, kCanary, kService, kHost };
+enum class AnnotationStatus : uint8_t { kWorks, kAccepted };
+
+// For documentation and completeness tests: each known key.
 struct AnnotationInfo {
-  std::string_view key;
-  bool higress_only;
+  std::string_view key;  // without prefix; a family ends in '*'
+  bool nginx, higress;   // the prefixes that are read; neither: sluice.io/
+  AnnotationStatus status;
 };
 std::vector<AnnotationInfo> known_annotations();
+// The annotations that the Ingress gives and that have no effect because it is a canary: their full keys.
+std::vector<std::string> without_effect_in_canary(const resource::Ingress& ingress);
+
+// All tables as Markdown.
+std::string annotations_documentation();
 
 // Whether a path with these options is a regular expression (Higress: when a rewrite may refer to
 // parts of it).

@@ -5,8 +5,6 @@
 #include <gtest/gtest.h>
 #include <re2/re2.h>
 
-#include <set>
-
 #include "compile/annotation_values.h"
 #include "compile/filter_config.h"
 #include "compile/test_support.h"
@@ -56,7 +54,7 @@ std::string filters(const IngressOptions& options, config::PathMatch::Kind kind 
   match.kind = kind;
   match.text = path;
   std::string out;
-  for (const FilterSpec& spec : route_filters(options, match, nullptr))
+  for (const FilterSpec& spec : route_filters(options, {match}))
     out += (out.empty() ? "" : " ") + spec.name + text(spec.config);
   return out;
 }
@@ -85,11 +83,6 @@ TEST(Annotations, Prefixes) {
   EXPECT_EQ(parse({{"other.io/thing", "x"}}).messages, "");
 }
 
-TEST(Annotations, TableHasNoKeyTwice) {
-  std::set<std::string_view> keys;
-  for (const AnnotationInfo& info : known_annotations()) EXPECT_TRUE(keys.insert(info.key).second) << info.key;
-}
-
 TEST(Annotations, Errors) {
   struct Case {
     const char* key;
@@ -107,7 +100,7 @@ TEST(Annotations, Errors) {
       {"load-balance", "ewma",
        "\"ewma\" is not one of round_robin, random, least_conn, least_request, passthrough, "
        "mcp-sse; least_request is used"},
-      {"load-balance", "mcp-sse", "not supported yet: mcp-sse; least_request is used"},
+      {"load-balance", "mcp-sse", "\"mcp-sse\" has no meaning here; least_request is used"},
       {"upstream-hash-by", "host",
        "\"host\" is not one of $request_uri, $host, $remote_addr, $http_<header>, "
        "$arg_<parameter>; round robin is used"},
@@ -124,6 +117,38 @@ TEST(Annotations, Errors) {
       {"request-header-control-add", "x(y) 1", "the line \"x(y) 1\" is ignored: \"x(y)\" is not a header name"},
       {"request-header-control-remove", "a, b c", "\"b c\" is ignored: it is not a header name"},
       {"regex-match-header-x", "(", "\"(\" is not a regular expression: missing ): ("},
+      {"canary-by-header", "a b", "\"a b\" is not a header name"},
+      {"canary-by-header-value", "(", "\"(\" is not a regular expression: missing ): ("},
+      {"canary-by-header-pattern", "[", "\"[\" is not a regular expression: missing ]: ["},
+      {"canary-by-cookie", "a;b", "\"a;b\" is not a cookie name"},
+      {"canary-weight", "-1", "\"-1\" is not in 0..2147483647"},
+      {"canary-weight", "5%", "\"5%\" is not a whole number"},
+      {"canary-weight-total", "0", "\"0\" is not in 1..2147483647"},
+      {"whitelist-source-range", "1.2.3",
+       "\"1.2.3\" is not an IP address or a network such as 10.0.0.0/8; the Ingress's routes answer 503"},
+      {"whitelist-source-range", "1.2.3, 10.0.0.0/8",
+       "\"1.2.3\" is not an IP address or a network such as 10.0.0.0/8; the entry is ignored"},
+      {"denylist-source-range", "10.0.0.0/8, x",
+       "\"x\" is not an IP address or a network such as 10.0.0.0/8; the Ingress's routes answer 503"},
+      {"auth-type", "digest", "\"digest\" is not supported; write basic; the Ingress's routes answer 503"},
+      {"auth-secret", "a/b/c",
+       "\"a/b/c\" is not a Secret: write name or namespace/name; the Ingress's routes answer 503"},
+      {"auth-secret-type", "file", "\"file\" is not one of auth-file, auth-map; the Ingress's routes answer 503"},
+      {"auth-tls-secret", "?", "\"?\" is not a Secret: write name or namespace/name; the Ingress's routes answer 503"},
+      {"default-backend", "a/b/c", "\"a/b/c\" is not a Service: write name or namespace/name"},
+      {"custom-http-errors", "404,x", "\"x\" is ignored: it is not a status code"},
+      {"custom-http-errors", "302", "\"302\" is ignored: it is not an error; 503 is used"},
+      {"mirror-target-service", "svc:http", "\"http\" is not a port; the Service's first port is used"},
+      {"mirror-target-service", "a b", "\"a b\" is not a Service: write name or namespace/name"},
+      {"mirror-target-fqdn", "a b", "\"a b\" is not the name of a service such as x.static"},
+      {"mirror-target-fqdn-port", "0", "\"0\" is not in 1..65535"},
+      {"mirror-percentage", "x", "\"x\" is not a whole number"},
+      {"affinity-mode", "persistent", "\"persistent\" has no effect"},
+      {"affinity-canary-behavior", "sticky", "\"sticky\" has no effect"},
+      {"rpc-destination-name", "x", "has no effect yet: requests go to the service as plain HTTP"},
+      {"mcp-server", "true", "has no effect yet: the Ingress is served as an ordinary route"},
+      {"mcp-server-match-rule-type", "glob", "\"glob\" is not one of exact, prefix, suffix, contains, regex"},
+      {"mcp-server-upstream-type", "x", "\"x\" is not one of rest, sse, streamable"},
       {"exact-match-header-", "x", "the key names no header or parameter"},
       {"exact-match-pseudo-header-host", "x", "\"host\" is not one of authority, path, method, scheme"},
   };
@@ -238,7 +263,7 @@ std::string rewritten(const IngressOptions& options, config::PathMatch::Kind kin
   config::PathMatch match;
   match.kind = kind;
   match.text = pattern;
-  for (const FilterSpec& spec : route_filters(options, match, nullptr)) {
+  for (const FilterSpec& spec : route_filters(options, {match})) {
     const auto* rule = spec.config.find("path");
     if (!rule) continue;
     std::string to = rule->find("replacement")->text();

@@ -127,6 +127,21 @@ std::optional<uint16_t> ClusterTable::only_port(const std::string& host) const {
   return std::nullopt;
 }
 
+std::optional<uint16_t> ClusterTable::first_port(const std::string& host) const {
+  Source source = find(host);
+  if (source.registry) return source.registry->port;
+  if (source.service && !source.service->ports.empty()) return source.service->ports[0].port;
+  return std::nullopt;
+}
+
+bool ClusterTable::has_port(const std::string& host, uint16_t port) const {
+  Source source = find(host);
+  if (source.registry) return source.registry->port == port;
+  if (!source.service) return false;
+  const auto& ports = source.service->ports;
+  return std::any_of(ports.begin(), ports.end(), [&](const auto& p) { return p.port == port; });
+}
+
 // --- changes ---
 
 void ClusterTable::mark(State& state, bool endpoints_only) {

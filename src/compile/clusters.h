@@ -59,6 +59,9 @@ class ClusterTable {
   // The number of a service's named port.
   std::optional<uint16_t> port_by_name(const std::string& ns, const std::string& service,
                                        const std::string& port) const;
+  // The first port of a service; nothing if it does not exist or has none.
+  std::optional<uint16_t> first_port(const std::string& host) const;
+  bool has_port(const std::string& host, uint16_t port) const;
   // The only port of a host; nothing if there are several or the host is unknown.
   std::optional<uint16_t> only_port(const std::string& host) const;
 

@@ -71,6 +71,7 @@ void Compiler::on_change(const resource::Change& change) {
     case Kind::kSecret:
       clusters_.on_change(change);
       tls_.on_secret(change.key);
+      recompile_users(change.key.to_string());
       return;
     case Kind::kConfigMap:
       if (change.key.ns == options_.system_namespace && change.key.name == kGlobalsConfigMap) on_globals(change.after);
@@ -113,7 +114,7 @@ void Compiler::remove_ingress(IngressEntry& entry) {
   tls_.remove(entry);
   index_needs(entry.object->key(), entry, false);
   for (const auto& use : entry.compiled.clusters) {
-    if (entry.compiled.service_options) clusters_.withdraw(use.host, use.port, entry.age);
+    if (entry.compiled.service_options && use.backend) clusters_.withdraw(use.host, use.port, entry.age);
     clusters_.release(use.slot);
   }
 }
@@ -124,7 +125,7 @@ void Compiler::compile(const resource::ObjectKey& key) {
   if (object && is_accepted(*object, options_)) {
     fresh = std::make_unique<IngressEntry>();
     fresh->age = Age::of(object->meta);
-    fresh->compiled = compile_ingress(*object, options_, clusters_, filters_);
+    fresh->compiled = compile_ingress(*object, store_, options_, clusters_, filters_);
     fresh->object = std::move(object);
   }
   // The new one takes its clusters before the old one gives them back, so that they keep their
@@ -143,7 +144,7 @@ void Compiler::compile(const resource::ObjectKey& key) {
   }
   if (entry.compiled.service_options) {
     for (const auto& use : entry.compiled.clusters) {
-      clusters_.offer(use.host, use.port, entry.age, entry.compiled.service_options);
+      if (use.backend) clusters_.offer(use.host, use.port, entry.age, entry.compiled.service_options);
     }
   }
   index_needs(key, entry, true);
@@ -164,7 +165,7 @@ void Compiler::ingress_diagnostics(const IngressEntry& entry, resource::Diagnost
     if (std::string problem = clusters_.problem(use.slot); !problem.empty()) {
       add(resource::Severity::kWarning, use, std::move(problem));
     }
-    if (entry.compiled.service_options && clusters_.is_overruled(use.host, use.port, entry.age)) {
+    if (entry.compiled.service_options && use.backend && clusters_.is_overruled(use.host, use.port, entry.age)) {
       add(resource::Severity::kWarning, use,
           "an older Ingress decides the upstream annotations (load-balance, backend-protocol, …) "
           "of " +

@@ -252,6 +252,11 @@ void write_route(JsonWriter& out, const Snapshot& snapshot, const Route& route) 
     out.end_array();
   }
   if (route.redirect) write_redirect(out, *route.redirect);
+  if (!route.notes.empty()) {
+    out.key("notes").begin_array();
+    for (const std::string& note : route.notes) out.value(note);
+    out.end_array();
+  }
   out.key("destinations").begin_array();
   for (const Destination& destination : route.destinations) {
     out.begin_object().member("cluster", destination.cluster_name).member("weight", destination.weight);
@@ -264,7 +269,6 @@ void write_route(JsonWriter& out, const Snapshot& snapshot, const Route& route) 
   if (route.timeout.count()) out.member("timeout_ms", route.timeout.count());
   if (route.idle_timeout.count()) out.member("idle_timeout_ms", route.idle_timeout.count());
   if (route.retry) write_retry(out, *route.retry);
-  write_hash(out, route.hash);
   write_filters(out, route.filters);
   out.end_object();
 }

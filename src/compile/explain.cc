@@ -181,6 +181,7 @@ class Explainer {
       for (const auto& filter : route.filters) names += (names.empty() ? "" : ", ") + std::string(filter->name());
       line("  filters: " + names);
     }
+    for (const std::string& note : route.notes) line("  " + note);
     if (route.redirect && (!route.redirect->https_only_on_plaintext || request_.scheme != "https")) {
       const Redirect& to = *route.redirect;
       line("  redirect " + std::to_string(to.status) + " to " + (to.scheme.empty() ? request_.scheme : to.scheme) +

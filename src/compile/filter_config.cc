@@ -77,6 +77,33 @@ std::string escaped(std::string_view literal) {
   return re2::RE2::QuoteMeta(re2::StringPiece(literal.data(), literal.size()));
 }
 
+FilterSpec addresses(const AddressOptions& options) {
+  FilterSpec out{"ip-restriction", ConfigNode::map(), "source-range"};
+  if (!options.allow.empty()) out.config.set("allow", text_list(options.allow));
+  if (!options.deny.empty()) out.config.set("deny", text_list(options.deny));
+  out.config.set("body", text("RBAC: access denied"));
+  out.guards = true;
+  return out;
+}
+
+FilterSpec basic_auth(const AuthOptions& options, const std::vector<std::string>& users) {
+  FilterSpec out{"basic-auth", ConfigNode::map(), "auth-secret"};
+  if (!options.realm.empty()) out.config.set("realm", text(options.realm));
+  out.config.set("users", text_list(users));
+  out.guards = true;
+  return out;
+}
+
+FilterSpec mirror(const MirrorOptions& options, const std::string& cluster) {
+  FilterSpec out{"mirror", ConfigNode::map(), "mirror-"};
+  out.stage = FilterSpec::Stage::kLate;
+  out.config.set("cluster", text(cluster));
+  if (options.percentage < 100) out.config.set("percentage", number(options.percentage));
+  return out;
+}
+
+bool is_guard(std::string_view plugin) { return plugin == "ip-restriction" || plugin == "basic-auth"; }
+
 // A replacement text that stands for itself.
 std::string literal_replacement(std::string_view value) {
   std::string out;
@@ -122,11 +149,10 @@ PathRewrite by_rewrite_target(const std::string& target, const config::PathMatch
 
 std::optional<FilterSpec> rewrite(const IngressOptions& options, const config::PathMatch& path) {
   FilterSpec out{"rewrite", ConfigNode::map(), "rewrite-target"};
-  std::string host = edited_host(options.request_headers);
-  if (!options.upstream_vhost.empty()) host = options.upstream_vhost;
-  if (!host.empty()) {
-    out.config.set("host", text(host));
-    out.source = options.upstream_vhost.empty() ? "request-header-control-update" : "upstream-vhost";
+  out.stage = FilterSpec::Stage::kLate;
+  if (!options.upstream_vhost.empty()) {
+    out.config.set("host", text(options.upstream_vhost));
+    out.source = "upstream-vhost";
   }
   if (!options.rewrite_path.empty() || !options.rewrite_target.empty()) {
     PathRewrite by = options.rewrite_path.empty() ? by_rewrite_target(options.rewrite_target, path)
@@ -177,24 +203,45 @@ FilterSpec redirect_filter(const config::Redirect& redirect, std::string source)
   return out;
 }
 
-std::vector<FilterSpec> route_filters(const IngressOptions& options, const config::PathMatch& path,
-                                      const config::Redirect* redirect) {
-  std::vector<FilterSpec> out;
-  if (options.cors.enable) out.push_back(cors(options.cors));
-  if (redirect) out.push_back(redirect_filter(*redirect, "redirect"));
-  if (options.rate_limit.rpm > 0 || options.rate_limit.rps > 0) out.push_back(rate_limit(options.rate_limit));
-  for (const FilterOptions& filter : options.filters)
-    out.push_back({filter.name, filter.config, "sluice.io/filters", true});
+namespace {
+
+void add_header_edits(const IngressOptions& options, std::vector<FilterSpec>& out) {
   ConfigNode request = header_control(options.request_headers);
   ConfigNode response = header_control(options.response_headers);
   if (!request.entries().empty() || !response.entries().empty()) {
     FilterSpec headers{"header-control", ConfigNode::map(), "request-header-control"};
+    headers.stage = FilterSpec::Stage::kHeaderEdits;
     if (request.entries().empty()) headers.source = "response-header-control";
     if (!request.entries().empty()) headers.config.set("request", std::move(request));
     if (!response.entries().empty()) headers.config.set("response", std::move(response));
     out.push_back(std::move(headers));
   }
-  if (auto spec = rewrite(options, path)) out.push_back(std::move(*spec));
+  const std::string host = edited_host(options.request_headers);
+  if (host.empty() || !options.upstream_vhost.empty()) return;
+  FilterSpec authority{"rewrite", ConfigNode::map(), "request-header-control-update"};
+  authority.stage = FilterSpec::Stage::kHeaderEdits;
+  authority.config.set("host", text(host));
+  out.push_back(std::move(authority));
+}
+
+}  // namespace
+
+std::vector<FilterSpec> route_filters(const IngressOptions& options, const RouteFacts& facts) {
+  std::vector<FilterSpec> out;
+  if (options.cors.enable) out.push_back(cors(options.cors));
+  if (options.addresses.any()) out.push_back(addresses(options.addresses));
+  // Before authentication: a password is not asked for where it would be sent in clear.
+  if (facts.redirect) out.push_back(redirect_filter(*facts.redirect, "redirect"));
+  if (facts.auth_users) out.push_back(basic_auth(options.auth, *facts.auth_users));
+  if (options.rate_limit.rpm > 0 || options.rate_limit.rps > 0) out.push_back(rate_limit(options.rate_limit));
+  for (const FilterOptions& filter : options.filters) {
+    FilterSpec& spec = out.emplace_back(FilterSpec{filter.name, filter.config, "sluice.io/filters"});
+    spec.stateful = true;
+    spec.guards = is_guard(filter.name);
+  }
+  add_header_edits(options, out);
+  if (auto spec = rewrite(options, facts.path)) out.push_back(std::move(*spec));
+  if (!facts.mirror_cluster.empty()) out.push_back(mirror(options.mirror, facts.mirror_cluster));
   return out;
 }
 

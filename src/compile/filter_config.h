@@ -14,12 +14,20 @@ struct FilterSpec {
   plugins::ConfigNode config;
   std::string source;     // the annotation, for messages: "higress.io/…" without prefix
   bool stateful = false;  // the factory has run-time state: only the same route may use it again
+  // A canary has its own header edits.
+  enum class Stage : uint8_t { kEarly, kHeaderEdits, kLate } stage = Stage::kEarly;
+  bool guards = false;  // restricts access: if it can't be built, the route must not be served
 };
 
-// The filters of one route in the order of the request direction. `path` is the route's, and so is
-// `redirect` (null: none).
-std::vector<FilterSpec> route_filters(const IngressOptions& options, const config::PathMatch& path,
-                                      const config::Redirect* redirect);
+// What route_filters() needs beside the annotations.
+struct RouteFacts {
+  const config::PathMatch& path;
+  const config::Redirect* redirect = nullptr;            // null: none
+  const std::vector<std::string>* auth_users = nullptr;  // "name:hash"; null: no authentication
+  std::string mirror_cluster;                            // empty: no mirror
+};
+// The filters of one route in the order of the request direction.
+std::vector<FilterSpec> route_filters(const IngressOptions& options, const RouteFacts& facts);
 FilterSpec redirect_filter(const config::Redirect& redirect, std::string source);
 
 // A text that identifies a plugin and its configuration.

@@ -4,6 +4,7 @@
 #include <span>
 #include <tuple>
 
+#include "compile/canary.h"
 #include "config/router.h"
 
 namespace sluice::compile {
@@ -97,9 +98,19 @@ void sort_routes(std::vector<const HostRoute*>& routes) {
 
 void HostTable::add(const IngressEntry& entry) {
   for (const CompiledIngress::Host& host : entry.compiled.hosts) {
+    for (const HostRoute& route : host.routes) route.route->stats_slot = stats_slot(route.route->name);
     hosts_[host.name].contributors[&entry] = &host;
     marked_.insert(host.name);
   }
+}
+
+uint32_t HostTable::stats_slot(const std::string& route_name) {
+  if (auto at = stats_slots_.find(route_name); at != stats_slots_.end()) return at->second;
+  const uint32_t slot = static_cast<uint32_t>(stats_slots_.size()) + 1;
+  if (slot >= config::Snapshot::kMaxRouteNames) return 0;
+  stats_slots_.emplace(route_name, slot);
+  new_names_.emplace_back(slot, std::make_shared<const std::string>(route_name));
+  return slot;
 }
 
 void HostTable::remove(const IngressEntry& entry) {
@@ -128,6 +139,8 @@ size_t HostTable::flush(config::Snapshot& next) {
     if (at->second.contributors.empty()) hosts_.erase(at);
   }
   marked_.clear();
+  next.route_names.set_all(new_names_);
+  new_names_.clear();
   return count;
 }
 
@@ -171,6 +184,43 @@ std::vector<HostTable::Candidate> HostTable::living_rules(Host& host) {
   return out;
 }
 
+HostTable::Canaries HostTable::canaries_of(Host& host, const std::vector<Candidate>& rules) {
+  std::vector<Candidate> canaries;
+  for (const auto& [entry, routes] : host.contributors) {
+    for (const HostRoute& route : routes->routes) {
+      if (route.role == HostRoute::Role::kCanary) canaries.push_back({&route, entry});
+    }
+  }
+  Canaries out;
+  if (canaries.empty()) return out;
+  std::unordered_map<std::string_view, const HostRoute*> by_key;
+  for (const Candidate& rule : rules) by_key.emplace(rule.route->rule_key, rule.route);
+  for (const Candidate& canary : canaries) {
+    auto base = by_key.find(canary.route->rule_key);
+    if (base == by_key.end()) {
+      lose(host, canary,
+           "the canary has no base: no other Ingress has this host, path and conditions; it has no effect");
+    } else {
+      out[base->second].push_back(canary.route);
+    }
+  }
+  return out;
+}
+
+// A base and what its canaries make of it, in the order in which they are tried.
+static void append_with_canaries(const HostRoute& base, const std::vector<const HostRoute*>& canaries,
+                                 std::vector<std::shared_ptr<const config::Route>>& out) {
+  std::vector<const HostRoute*> weighted;
+  for (const HostRoute* canary : canaries) {
+    if (canary->canary->condition) {
+      out.push_back(conditional_canary(base, *canary));
+    } else {
+      weighted.push_back(canary);
+    }
+  }
+  out.push_back(weighted.empty() ? base.route : weighted_canaries(base, weighted));
+}
+
 void HostTable::add_default_backend(const std::string& name, Host& host, std::vector<Candidate>& rules) {
   bool has_root = std::any_of(rules.begin(), rules.end(), [](const Candidate& c) { return is_root_prefix(*c.route); });
   std::vector<Candidate> defaults;
@@ -204,6 +254,7 @@ void HostTable::add_app_root(Host& host, std::vector<Candidate>& rules) {
 std::shared_ptr<const config::VirtualHost> HostTable::build(const std::string& name, Host& host) const {
   host.losses.clear();
   std::vector<Candidate> rules = living_rules(host);
+  const Canaries canaries = canaries_of(host, rules);
   add_default_backend(name, host, rules);
   add_app_root(host, rules);
   std::vector<const HostRoute*> sorted;
@@ -213,8 +264,15 @@ std::shared_ptr<const config::VirtualHost> HostTable::build(const std::string& n
   auto out = std::make_shared<config::VirtualHost>();
   out->domain = name;
   out->routes.reserve(sorted.size());
-  for (const HostRoute* route : sorted) out->routes.push_back(route->route);
-  out->index = config::RouteIndex::build(out->routes);
+  for (const HostRoute* route : sorted) {
+    auto at = canaries.empty() ? canaries.end() : canaries.find(route);
+    if (at == canaries.end()) {
+      out->routes.push_back(route->route);
+    } else {
+      append_with_canaries(*route, at->second, out->routes);
+    }
+  }
+  config::index_paths(*out);
   out->requires_mtls_sni = mtls_.contains(name);
   return out;
 }

@@ -32,6 +32,7 @@ struct IngressEntry {
 
 class HostTable {
  public:
+  HostTable() : new_names_{{0, std::make_shared<const std::string>("other")}} {}
   // The entry's hosts become (or stop being) part of the table; their hosts are marked.
   void add(const IngressEntry& entry);
   void remove(const IngressEntry& entry);
@@ -62,7 +63,11 @@ class HostTable {
   };
 
   std::shared_ptr<const config::VirtualHost> build(const std::string& name, Host& host) const;
+  uint32_t stats_slot(const std::string& route_name);
   static void lose(Host& host, const Candidate& loser, std::string message);
+  // Canaries by the base they belong to, oldest first.
+  using Canaries = std::unordered_map<const HostRoute*, std::vector<const HostRoute*>>;
+  static Canaries canaries_of(Host& host, const std::vector<Candidate>& rules);
   static std::vector<Candidate> living_rules(Host& host);
   static void add_default_backend(const std::string& name, Host& host, std::vector<Candidate>& rules);
   static void add_app_root(Host& host, std::vector<Candidate>& rules);
@@ -70,6 +75,8 @@ class HostTable {
   std::unordered_map<std::string, Host> hosts_;
   std::unordered_set<std::string> marked_;
   std::unordered_set<std::string> mtls_;
+  std::unordered_map<std::string, uint32_t> stats_slots_;  // by route name; never shrinks
+  std::vector<std::pair<uint32_t, std::shared_ptr<const std::string>>> new_names_;
 };
 
 // Sorts candidates of one host as described above; the given order is the initial one. For tests

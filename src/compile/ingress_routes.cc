@@ -5,7 +5,10 @@
 #include <algorithm>
 
 #include "compile/annotation_values.h"
+#include "compile/auth_secret.h"
+#include "compile/canary.h"
 #include "compile/filter_config.h"
+#include "plugins/refusal.h"
 #include "resource/reader.h"
 
 namespace sluice::compile {
@@ -20,25 +23,24 @@ constexpr uint16_t kListenerPort = 80;  // of a destination that names no port a
 
 class IngressCompiler {
  public:
-  IngressCompiler(const resource::Ingress& ingress, const Options& options, ClusterTable& clusters,
-                  FilterCache& filters)
-      : ingress_(ingress), options_(options), clusters_(clusters), filters_(filters) {}
+  IngressCompiler(const resource::Ingress& ingress, const resource::Store& store, const Options& options,
+                  ClusterTable& clusters, FilterCache& filters)
+      : ingress_(ingress), store_(store), options_(options), clusters_(clusters), filters_(filters) {}
 
   CompiledIngress compile() {
     annotations_ = parse_annotations(ingress_, out_.diagnostics);
-    if (annotations_.canary) {
-      report(Severity::kWarning, "metadata.annotations[canary]", ingress_.meta.mark,
-             "canary Ingresses are not supported yet; this one adds no routes");
-      return std::move(out_);
-    }
     if (annotations_.service.any) out_.service_options = std::make_shared<ServiceOptions>(annotations_.service);
     name_ = ingress_.meta.ns == options_.system_namespace ? ingress_.meta.name
                                                           : ingress_.meta.ns + "/" + ingress_.meta.name;
+    if (annotations_.canary.enable) canary_rule();
     build_shared_parts();
+    access_notes();
     for (size_t i = 0; i < ingress_.rules.size(); ++i) rule(ingress_.rules[i], i);
-    default_backend();
-    app_root();
-    tls();
+    if (!canary_) {
+      default_backend();
+      app_root();
+      tls();
+    }
     return std::move(out_);
   }
 
@@ -69,6 +71,12 @@ class IngressCompiler {
   void build_shared_parts() {
     if (annotations_.retry.any) retry_ = retry_policy(annotations_.retry);
     redirect_ = redirect();
+    if (!canary_) {
+      refusal_ = annotations_.refusal;
+      if (annotations_.auth.any()) authentication();
+      if (annotations_.mirror.any()) mirror();
+      fallback();
+    }
     for (const std::string& method : annotations_.methods) method_length_ += static_cast<uint32_t>(method.size() + 1);
     if (method_length_) --method_length_;
     conditions_key_ = "|" + annotations_.raw_methods + "|";
@@ -78,6 +86,127 @@ class IngressCompiler {
       conditions_key_ += std::to_string(static_cast<int>(match.source)) + match.name + "\x01" +
                          std::to_string(static_cast<int>(match.kind)) + match.value + "\x02";
     }
+  }
+
+  // A canary's routes are copies of its base's: only what makes it one counts, beside its header edits.
+  void canary_rule() {
+    CanaryOptions& options = annotations_.canary;
+    if (options.header.empty() && (!options.header_value.empty() || !options.header_pattern.empty())) {
+      report_annotation(Severity::kWarning, "canary-by-header-", "has no effect without canary-by-header");
+    }
+    auto rule = std::make_shared<CanaryRule>();
+    rule->condition = canary_condition(options);
+    rule->weight = static_cast<uint64_t>(options.weight);
+    if (options.weight_total) rule->weight_total = static_cast<uint64_t>(*options.weight_total);
+    canary_ = std::move(rule);
+    std::string unused;
+    for (const std::string& key : without_effect_in_canary(ingress_)) unused += (unused.empty() ? "" : ", ") + key;
+    if (!unused.empty()) {
+      report_annotation(Severity::kWarning, "/canary",
+                        "of a canary Ingress these have no effect, those of its base apply: " + unused);
+    }
+    if (ingress_.default_backend.type != IngressBackend::Type::kNone) {
+      report(Severity::kWarning, "spec.defaultBackend", ingress_.meta.mark, "has no effect in a canary Ingress");
+    }
+  }
+
+  // --- access ---
+
+  void refuse(std::string_view key, std::string why) {
+    report_annotation(Severity::kError, key, why + "; the Ingress's routes answer 503");
+    if (refusal_.empty()) refusal_ = std::move(why);
+  }
+
+  void authentication() {
+    const AuthOptions& auth = annotations_.auth;
+    if (auth.type.empty()) return refuse("auth-secret", "is given without a valid auth-type");
+    if (auth.secret.empty()) return refuse("auth-type", "is given without a valid auth-secret");
+    const std::string name = "Secret " + auth.secret.to_string();
+    out_.needs.push_back(name);
+    const auto* secret = store_.get<resource::Secret>(auth.secret.ns, auth.secret.name);
+    if (!secret) return refuse("auth-secret", name + " does not exist");
+    auto users = read_users(*secret, auth.secret_is_map);
+    if (!users) return refuse("auth-secret", name + ": " + users.error().message);
+    auth_users_ = std::move(*users);
+    notes_.push_back("basic authentication by " + name);
+  }
+
+  void access_notes() {
+    const AddressOptions& addresses = annotations_.addresses;
+    auto list = [&](const char* what, const std::vector<std::string>& entries) {
+      if (entries.empty() || canary_) return;
+      std::string note = what;
+      for (size_t i = 0; i < std::min<size_t>(entries.size(), 20); ++i) note += (i ? ", " : "") + entries[i];
+      if (entries.size() > 20) note += ", … (" + std::to_string(entries.size()) + ")";
+      notes_.push_back(std::move(note));
+    };
+    list("denies clients of ", addresses.deny);
+    list("allows only clients of ", addresses.allow);
+  }
+
+  // --- other services ---
+
+  // The first port of a Service, or the given one if it has it. Nothing, and a message, if there is no such Service.
+  std::optional<ClusterKey> existing_service(std::string_view annotation, const std::string& ns,
+                                             const std::string& name, uint16_t port) {
+    ClusterKey key{clusters_.service_host(ns, name), port, {}};
+    out_.needs.push_back(key.host);
+    const auto first = clusters_.first_port(key.host);
+    if (!first) {
+      report_annotation(Severity::kError, annotation,
+                        "Service " + ns + "/" + name + " does not exist or has no port; the annotation has no effect");
+      return std::nullopt;
+    }
+    if (port && !clusters_.has_port(key.host, port)) {
+      report_annotation(Severity::kWarning, annotation,
+                        "Service " + ns + "/" + name + " has no port " + std::to_string(port) + "; its first port " +
+                            std::to_string(*first) + " is used");
+      key.port = 0;
+    }
+    if (!key.port) key.port = *first;
+    return key;
+  }
+
+  uint32_t acquire_auxiliary(const ClusterKey& key, std::string_view annotation) {
+    const uint32_t slot = clusters_.acquire(key);
+    out_.clusters.push_back(
+        {slot, key.host, key.port, "metadata.annotations " + std::string(annotation), ingress_.meta.mark, false});
+    return slot;
+  }
+
+  void mirror() {
+    const MirrorOptions& options = annotations_.mirror;
+    std::optional<ClusterKey> key;
+    if (!options.fqdn.empty()) {
+      key = ClusterKey{options.fqdn, static_cast<uint16_t>(options.fqdn_port), {}};
+    } else {
+      key = existing_service("mirror-target-service", options.service_ns, options.service, options.service_port);
+    }
+    if (!key || options.percentage <= 0) return;
+    acquire_auxiliary(*key, options.fqdn.empty() ? "mirror-target-service" : "mirror-target-fqdn");
+    mirror_cluster_ = key->name();
+    notes_.push_back("copies " + std::to_string(options.percentage) + "% of the requests to " + mirror_cluster_);
+  }
+
+  void fallback() {
+    const FallbackOptions& options = annotations_.fallback;
+    if (options.service.empty()) {
+      if (!options.error_codes.empty()) {
+        report_annotation(Severity::kWarning, "custom-http-errors", "has no effect without a valid default-backend");
+      }
+      return;
+    }
+    const auto key = existing_service("default-backend", options.ns, options.service, 0);
+    if (!key) return;
+    auto out = std::make_shared<config::Fallback>();
+    out->cluster = acquire_auxiliary(*key, "default-backend");
+    out->cluster_name = key->name();
+    out->service = options.ns + "/" + options.service;
+    out->statuses = options.error_codes;
+    std::string note = "falls back to " + out->cluster_name + " without a usable endpoint";
+    for (uint16_t status : out->statuses) note += ", " + std::to_string(status);
+    notes_.push_back(std::move(note));
+    fallback_ = std::move(out);
   }
 
   static std::shared_ptr<const config::RetryPolicy> retry_policy(const RetryOptions& options) {
@@ -144,7 +273,11 @@ class IngressCompiler {
     if (!destinations(path.backend, field + ".backend", path.mark, *route)) return;
     HostRoute out;
     out.rule_key = std::to_string(static_cast<int>(route->path.kind)) + route->path.text + conditions_key_;
-    finish(*route, field);
+    finish(*route, field, &out);
+    if (canary_) {
+      out.role = HostRoute::Role::kCanary;
+      out.canary = canary_;
+    }
     out.route = std::move(route);
     out.mark = path.mark;
     out.field = std::move(field);
@@ -195,24 +328,44 @@ class IngressCompiler {
     return match;
   }
 
-  void finish(config::Route& route, const std::string& field) {
+  // Everything but path and backend. `place`: learns where the filters are that edit headers.
+  void finish(config::Route& route, const std::string& field, HostRoute* place = nullptr) {
     route.origin = ingress_.key().to_string() + " " + field;
     route.methods = annotations_.methods;
     route.conditions = annotations_.conditions;
     route.timeout = std::chrono::seconds(annotations_.timeout_seconds);
     route.retry = retry_;
     route.redirect = redirect_;
+    route.fallback = fallback_;
+    route.notes = notes_;
     for (const Destination& destination : pending_) route.total_weight += destination.weight;
-    route.destinations = std::move(pending_);
+    for (Destination& destination : pending_) route.destinations.push_back(std::move(destination));
     pending_.clear();
-    for (const FilterSpec& spec : route_filters(annotations_, route.path, redirect_.get())) {
+    std::string refusal = refusal_;
+    const RouteFacts facts{route.path, redirect_.get(), auth_users_.empty() ? nullptr : &auth_users_, mirror_cluster_};
+    for (const FilterSpec& spec : route_filters(annotations_, facts)) {
+      if (canary_ && spec.stage != FilterSpec::Stage::kHeaderEdits) continue;
       auto factory = filters_.get(spec, route.origin);
       if (factory) {
+        if (place && spec.stage == FilterSpec::Stage::kEarly) ++place->header_filters_at;
+        if (place && spec.stage == FilterSpec::Stage::kHeaderEdits) ++place->header_filters;
         route.filters.push_back(std::move(*factory));
-      } else if (reported_filters_.insert(spec.name + factory.error().message).second) {
-        report_annotation(Severity::kError, spec.source, "filter " + spec.name + ": " + factory.error().message);
+        continue;
       }
+      std::string message = "filter " + spec.name + ": " + factory.error().message;
+      if (spec.guards) {
+        if (refusal.empty()) refusal = message;
+        message += "; the routes answer 503";
+      }
+      if (reported_filters_.insert(message).second)
+        report_annotation(Severity::kError, spec.source, std::move(message));
     }
+    if (refusal.empty()) return;
+    // Must not be served as it is configured.
+    route.filters = {plugins::refusal()};
+    route.redirect = nullptr;
+    route.notes = {"refused: " + refusal};
+    if (place) place->header_filters_at = 1, place->header_filters = 0;
   }
 
   // --- backends ---
@@ -221,7 +374,7 @@ class IngressCompiler {
 
   void use_cluster(ClusterKey key, uint32_t weight, const std::string& field, resource::Mark mark) {
     uint32_t slot = clusters_.acquire(key);
-    out_.clusters.push_back({slot, key.host, key.port, field, mark});
+    out_.clusters.push_back({slot, key.host, key.port, field, mark, true});
     Destination destination;
     destination.cluster = slot;
     destination.weight = weight;
@@ -361,6 +514,7 @@ class IngressCompiler {
   }
 
   const resource::Ingress& ingress_;
+  const resource::Store& store_;
   const Options& options_;
   ClusterTable& clusters_;
   FilterCache& filters_;
@@ -369,6 +523,12 @@ class IngressCompiler {
   std::string name_;
   std::shared_ptr<const config::RetryPolicy> retry_;
   std::shared_ptr<const config::Redirect> redirect_;
+  std::shared_ptr<const config::Fallback> fallback_;
+  std::shared_ptr<const CanaryRule> canary_;  // null: not a canary Ingress
+  std::string refusal_;                       // why the routes must not be served; empty: they may
+  std::vector<std::string> auth_users_;
+  std::string mirror_cluster_;
+  std::vector<std::string> notes_;
   std::string conditions_key_;
   uint32_t method_length_ = 0, header_conditions_ = 0, query_conditions_ = 0;
   std::vector<Destination> pending_;
@@ -405,9 +565,9 @@ bool is_accepted(const resource::Ingress& ingress, const Options& options) {
   return name == wanted || (wanted == "nginx" && name.empty());
 }
 
-CompiledIngress compile_ingress(const resource::Ingress& ingress, const Options& options, ClusterTable& clusters,
-                                FilterCache& filters) {
-  return IngressCompiler(ingress, options, clusters, filters).compile();
+CompiledIngress compile_ingress(const resource::Ingress& ingress, const resource::Store& store, const Options& options,
+                                ClusterTable& clusters, FilterCache& filters) {
+  return IngressCompiler(ingress, store, options, clusters, filters).compile();
 }
 
 }  // namespace sluice::compile

@@ -4,6 +4,7 @@
 // elsewhere: compile/hosts.h, clusters.h, tls_hosts.h.
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -16,19 +17,31 @@
 #include "plugins/registry.h"
 #include "resource/diagnostic.h"
 #include "resource/objects.h"
+#include "resource/store.h"
 
 namespace sluice::compile {
 
+// How a canary Ingress's routes come into play.
+struct CanaryRule {
+  std::optional<config::ValueMatch> condition;  // on a header or cookie; otherwise by weight
+  uint64_t weight = 0;
+  std::optional<uint64_t> weight_total;
+};
+
 // A route with what ordering and conflicts need to know.
 struct HostRoute {
-  enum class Role : uint8_t { kPath, kAppRoot, kDefaultBackend };
-  std::shared_ptr<const config::Route> route;
+  // A kCanary route is not served as it is: it is added to that of the same rule key (compile/canary.h).
+  enum class Role : uint8_t { kPath, kAppRoot, kDefaultBackend, kCanary };
+  std::shared_ptr<config::Route> route;
   Role role = Role::kPath;
   uint32_t method_length = 0;  // characters of "GET|POST"; 0: any method
   uint32_t header_conditions = 0;
   uint32_t query_conditions = 0;
   std::string rule_key;  // path, kind, methods and conditions; unique within a host
   std::string field;     // "spec.rules[0].http.paths[1]"
+  // Which of the route's filters edit headers: those a canary replaces.
+  uint32_t header_filters_at = 0, header_filters = 0;
+  std::shared_ptr<const CanaryRule> canary;  // kCanary only
   resource::Mark mark;
 
   // Set by seal() from the above when it is complete: what a host of ten thousand routes is ordered
@@ -51,9 +64,10 @@ struct CompiledIngress {
     uint16_t port;
     std::string field;
     resource::Mark mark;
+    bool backend = true;  // of a route; otherwise of a fallback or mirror, whose service options are not this Ingress's
   };
-  std::vector<ClusterUse> clusters;                       // each is acquired once
-  std::vector<std::string> needs;                         // service hosts whose ports were looked up
+  std::vector<ClusterUse> clusters;  // each is acquired once
+  std::vector<std::string> needs;    // service hosts whose ports were looked up, and "Secret ns/name"
   std::shared_ptr<const ServiceOptions> service_options;  // null: says nothing about services
 
   struct TlsUse {
@@ -84,7 +98,7 @@ bool is_accepted(const resource::Ingress& ingress, const Options& options);
 
 // Acquires the clusters it lists in the result; the caller releases them when the result is
 // replaced.
-CompiledIngress compile_ingress(const resource::Ingress& ingress, const Options& options, ClusterTable& clusters,
-                                FilterCache& filters);
+CompiledIngress compile_ingress(const resource::Ingress& ingress, const resource::Store& store, const Options& options,
+                                ClusterTable& clusters, FilterCache& filters);
 
 }  // namespace sluice::compile

@@ -430,14 +430,6 @@ TEST(AppRoot, BeforeTheCatchAll) {
             std::string::npos);
 }
 
-TEST(Canary, AddsNoRoutes) {
-  World world;
-  EXPECT_NE(world.put("f", ingress("a", "h", path("/"), note("nginx.ingress.kubernetes.io/canary", "true")))
-                .find("not supported yet"),
-            std::string::npos);
-  EXPECT_EQ(world.winner("http://h/"), "-");
-}
-
 TEST(LastGood, BadVersionKeepsServing) {
   World world;
   std::string good = ingress("a", "h", path("/"));

@@ -106,7 +106,7 @@ std::shared_ptr<const config::TlsHost> TlsHosts::build(const std::string& name, 
   if (options_.offer_http2) config.alpn = {"h2"};
   config.alpn.push_back("http/1.1");
   config.ticket_keys = options_.ticket_keys;
-  // A certificate that has expired is still what the owner gave; it is served and reported.
+  // A certificate that is not valid now is still what the owner gave; it is served and reported.
   config.allow_expired = true;
   if (chooser) out->mutual = apply_options(name, host, *chooser, ref, config);
 
@@ -125,8 +125,17 @@ std::shared_ptr<const config::TlsHost> TlsHosts::build(const std::string& name, 
     auto context = contexts_.server(config);
     if (context) {
       out->context = *context;
-      if (out->context->not_after() && out->context->not_after() < time(nullptr)) {
-        blame(host, *owner, *secret, "the certificate has expired; it is still shown for " + name, Severity::kWarning);
+      const int64_t now = time(nullptr);
+      if (out->context->not_after() < now) {
+        blame(host, *owner, *secret,
+              "the certificate expired on " + net::validity_text(out->context->not_after()) +
+                  "; clients refuse it, but it is still shown for " + name,
+              Severity::kWarning);
+      } else if (out->context->not_before() > now) {
+        blame(host, *owner, *secret,
+              "the certificate is not valid before " + net::validity_text(out->context->not_before()) +
+                  "; clients refuse it until then, but it is shown for " + name,
+              Severity::kWarning);
       }
       return out;
     }

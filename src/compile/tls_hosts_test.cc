@@ -21,11 +21,11 @@ std::string block(const std::string& pem) {
 struct Pair {
   std::string certificate, key;
 };
-Pair make(const std::string& name, long valid_for = 86400) {
+Pair make(const std::string& name, long valid_for = 86400, long valid_from = -7200) {
   net::TestCertificateOptions options;
   options.common_name = name;
   options.sans = "DNS:" + name;
-  options.valid_from = -7200;
+  options.valid_from = valid_from;
   options.valid_for = valid_for;
   auto made = net::make_test_certificate(options, nullptr);
   return {made.certificate_pem(), made.key_pem()};
@@ -124,8 +124,19 @@ TEST_F(TlsTest, BrokenPairKeepsTheLastGood) {
 TEST_F(TlsTest, ExpiredIsServedAndTold) {
   world.put("i", secret("c", make("old", -3600)) + tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}"));
   EXPECT_EQ(shown("a.b"), "old");
-  EXPECT_NE(world.all().find("warning: Secret default/c: the certificate has expired; it is still shown for a.b"),
-            std::string::npos);
+  const std::string all = world.all();
+  EXPECT_NE(all.find("warning: Secret default/c: the certificate expired on 20"), std::string::npos) << all;
+  EXPECT_NE(all.find("it is still shown for a.b"), std::string::npos) << all;
+}
+
+TEST_F(TlsTest, NotYetValidIsServedAndTold) {
+  world.put("i", secret("c", make("young", 86400, 3600)) + tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}"));
+  EXPECT_EQ(shown("a.b"), "young");
+  const std::string all = world.all();
+  EXPECT_NE(all.find("warning: Secret default/c: the certificate is not valid before 20"), std::string::npos) << all;
+  // Gone as soon as it is replaced by one that is.
+  world.put("i", secret("c", make("good")) + tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}"));
+  EXPECT_EQ(world.all().find("certificate"), std::string::npos) << world.all();
 }
 
 TEST_F(TlsTest, OldestIngressWins) {

@@ -6,6 +6,7 @@
 // Threading: a published table is read by any number of threads without synchronisation. `Editor` methods belong to the
 // one thread that builds the next version.
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -94,55 +95,59 @@ class PersistentMap {
 
   const T* find(std::string_view key) const { return find(key, hash(key)); }
   const T* find(std::string_view key, size_t hash) const {
-    const auto& shard = shards_[hash % kShards];
-    if (!shard) return nullptr;
-    for (const Entry& entry : *shard) {
-      if (entry.hash == hash && entry.key == key) return entry.value.get();
+    const Shard& shard = shards_[hash % kShards];
+    for (uint32_t i = 0; i < shard.size; ++i) {
+      const Entry& entry = shard.entries[i];
+      if (entry.hash != hash) continue;
+      __builtin_prefetch(entry.value.get());  // in a large table neither it nor the key is in the cache
+      if (entry.key == key) return entry.value.get();
     }
     return nullptr;
   }
+
+  void prefetch(std::string_view key) const { __builtin_prefetch(shards_[hash(key) % kShards].entries.get()); }
 
   size_t size() const { return size_; }
 
   // Writer only: sets (or with null erases) one key in this copy of the table.
   void set(std::string_view key, Pointer value) {
     const size_t h = hash(key);
-    auto& slot = shards_[h % kShards];
-    auto shard = slot ? std::make_shared<Shard>(*slot) : std::make_shared<Shard>();
-    for (size_t i = 0; i < shard->size(); ++i) {
-      if ((*shard)[i].hash != h || (*shard)[i].key != key) continue;
-      if (value) {
-        (*shard)[i].value = std::move(value);
-      } else {
-        shard->erase(shard->begin() + static_cast<ptrdiff_t>(i));
-        --size_;
-      }
-      slot = shard->empty() ? nullptr : std::move(shard);
-      return;
+    Shard& shard = shards_[h % kShards];
+    const Entry* first = shard.entries.get();
+    const Entry* last = first + shard.size;
+    const Entry* old = std::find_if(first, last, [&](const Entry& e) { return e.hash == h && e.key == key; });
+    if (old == last && !value) return;
+    const uint32_t others = shard.size - (old != last);
+    const uint32_t size = others + (value != nullptr);
+    size_ = size_ - shard.size + size;
+    auto entries = size ? std::make_shared<Entry[]>(size) : nullptr;
+    Entry* out = entries.get();
+    for (const Entry* entry = first; entry != last; ++entry) {
+      if (entry != old) *out++ = *entry;
     }
-    if (!value) return;
-    shard->push_back(Entry{h, std::string(key), std::move(value)});
-    ++size_;
-    slot = std::move(shard);
+    if (value) *out = Entry{h, std::string(key), std::move(value)};
+    shard = {std::move(entries), size};
   }
 
   template <typename Function>
   void for_each(Function function) const {
-    for (const auto& shard : shards_) {
-      if (!shard) continue;
-      for (const Entry& entry : *shard) function(entry.key, *entry.value);
+    for (const Shard& shard : shards_) {
+      for (uint32_t i = 0; i < shard.size; ++i) function(shard.entries[i].key, *shard.entries[i].value);
     }
   }
 
  private:
   struct Entry {
-    size_t hash;
+    size_t hash = 0;
     std::string key;
     Pointer value;
   };
-  using Shard = std::vector<Entry>;
+  struct Shard {
+    std::shared_ptr<const Entry[]> entries;
+    uint32_t size = 0;
+  };
 
-  std::vector<std::shared_ptr<const Shard>> shards_;
+  std::vector<Shard> shards_;
   size_t size_ = 0;
 };
 

@@ -32,9 +32,9 @@ struct PathMatch {
   // kPrefix matches element by element: "/a" matches "/a" and "/a/b", not "/ab". `text` has no trailing slash; "" is
   // "/". kPrefixRegex is matched as `text.*`, kFullRegex as `text$`, both anchored at the start.
   enum class Kind : uint8_t { kExact, kPrefix, kPrefixRegex, kFullRegex } kind = Kind::kPrefix;
+  bool ignore_case = false;
   std::string text;
   std::shared_ptr<const re2::RE2> regex;
-  bool ignore_case = false;
 };
 
 // The filters of a route or destination in the order of the request direction, built and configured.
@@ -43,8 +43,32 @@ using FilterChain = std::vector<std::shared_ptr<const filter::Factory>>;
 struct Destination {
   uint32_t cluster = 0;  // slot in Snapshot::clusters
   uint32_t weight = 1;
-  std::string cluster_name;  // for logs, when the slot is empty
   FilterChain filters;       // run after the route's
+  std::string cluster_name;  // for logs, when the slot is empty
+};
+
+// The destinations of a route. A single one is held inline, so that the usual route costs no cache line more for it.
+class Destinations {
+ public:
+  void push_back(Destination destination) {
+    if (!size_++) {
+      one_ = std::move(destination);
+      return;
+    }
+    if (several_.empty()) several_.push_back(std::move(one_));
+    several_.push_back(std::move(destination));
+  }
+  size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  const Destination* begin() const { return size_ > 1 ? several_.data() : &one_; }
+  const Destination* end() const { return begin() + size_; }
+  const Destination& front() const { return *begin(); }
+  const Destination& operator[](size_t i) const { return begin()[i]; }
+
+ private:
+  size_t size_ = 0;
+  Destination one_;
+  std::vector<Destination> several_;  // all of them, if more than one
 };
 
 struct RetryPolicy {
@@ -68,6 +92,15 @@ struct RetryPolicy {
   uint32_t max_replay_bytes = 65536;  // a request body that has grown beyond this can't be retried
 };
 
+// Who answers in place of the route's own destinations: when these have no usable endpoint, and when a response has one
+// of the statuses.
+struct Fallback {
+  uint32_t cluster = 0;  // slot in Snapshot::clusters
+  std::string cluster_name;
+  std::string service;  // "ns/name"
+  std::vector<uint16_t> statuses;
+};
+
 struct Redirect {
   uint16_t status = 301;
   std::string scheme;                    // empty: keep
@@ -78,33 +111,47 @@ struct Redirect {
 
 // Members are in the order in which a request needs them: with ten thousand routes each request finds its route cold in
 // the cache, and pays per line.
-struct Route {
+struct alignas(64) Route {
   PathMatch path;
+  uint32_t stats_slot = 0;  // of `name`; see Snapshot::route_names
+  uint32_t total_weight = 0;
+
   std::vector<std::string> methods;    // one of them, upper case; empty: any
   std::vector<ValueMatch> conditions;  // all must hold
-
-  std::vector<Destination> destinations;  // empty: the route answers by itself (redirect) or has no valid backend (503)
-  FilterChain filters;
-  std::string name;  // as in logs and metrics: "ns/ingress", or "ingress" in the system namespace
+  Destinations destinations;           // empty: the route answers by itself (redirect) or has no valid backend (503)
 
   std::chrono::milliseconds timeout{0};       // whole request until the response is complete; 0: none
   std::chrono::milliseconds idle_timeout{0};  // 0: the listener's stream idle timeout
   std::shared_ptr<const RetryPolicy> retry;   // null: the default policy
-  uint32_t total_weight = 0;
-  HashPolicy hash;  // source kNone: the cluster's applies
+  FilterChain filters;
 
+  std::shared_ptr<const Fallback> fallback;  // null: none
+
+  std::string name;  // as in logs and metrics: "ns/ingress", or "ingress" in the system namespace
   std::shared_ptr<const Redirect> redirect;  // what `explain` tells of the redirect filter; null: none
+  std::vector<std::string> notes;            // what else `explain` tells: canary, access, mirror
   std::string origin;  // the object and field it came from: "Ingress ns/name spec.rules[0].http.paths[1]"
 };
 
 class RouteIndex;  // lookup structure over `routes` for large hosts; config/router.h
 
+// Enough of a route's path to tell, without a look at the route, most paths that can't match it.
+struct PathKey {
+  const Route* route = nullptr;
+  uint64_t tail = 0;  // the text's last eight bytes, or all of a shorter one, padded with zeros
+  uint32_t size = 0;  // of the text
+  // kAny: regular expressions and what ignores case; only the route itself can tell.
+  enum class Kind : uint32_t { kAny, kExact, kPrefix } kind = Kind::kAny;
+};
+
+// Made complete by index_paths() of config/router.h.
 struct VirtualHost {
-  std::string domain;                                // "a.b.c", "*.b.c" or "*"
+  std::vector<PathKey> keys;                         // of `routes`, for lists without an index
   std::vector<std::shared_ptr<const Route>> routes;  // in the order in which they are tried
   std::shared_ptr<const RouteIndex> index;           // null for short lists
   // Client-certificate hosts answer only requests whose SNI is one of them (421 otherwise).
   bool requires_mtls_sni = false;
+  std::string domain;  // "a.b.c", "*.b.c" or "*"
 };
 
 }  // namespace sluice::config

@@ -3,6 +3,8 @@
 #include <re2/re2.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstring>
 
 namespace sluice::config {
@@ -129,23 +131,75 @@ Verdict judge(const Route& route, const RequestKey& key) {
   return judge_rest(route, key);
 }
 
-uint32_t find_route(const VirtualHost& host, const RequestKey& key) {
-  if (host.index) return host.index->find(host.routes, key);
-  for (uint32_t i = 0; i < host.routes.size(); ++i) {
-    if (judge(*host.routes[i], key).matched()) return i;
-  }
-  return UINT32_MAX;
+uint64_t load8(const char* from) {
+  uint64_t out;
+  std::memcpy(&out, from, sizeof(out));
+  return out;
 }
 
-void record(const VirtualHost& host, const RequestKey& key, uint32_t winner, MatchTrace::Host& out) {
-  for (uint32_t i = 0; i < host.routes.size(); ++i) {
-    Verdict verdict = judge(*host.routes[i], key);
-    if (verdict.matched() && i != winner) verdict.reason = MatchTrace::Reason::kLater;
-    if (i != winner && out.candidates.size() >= MatchTrace::kMaxCandidates) {
+// Up to eight bytes, padded with zeros.
+uint64_t load_short(std::string_view text) {
+  uint64_t out = 0;
+  std::memcpy(&out, text.data(), std::min(text.size(), sizeof(out)));
+  return out;
+}
+
+// mask[n] keeps the first n bytes of what load_short() gives.
+constexpr struct Leading {
+  constexpr Leading() {
+    for (size_t n = 0; n < 8; ++n) {
+      std::array<unsigned char, 8> bytes{};
+      for (size_t i = 0; i < n; ++i) bytes[i] = 0xff;
+      mask[n] = std::bit_cast<uint64_t>(bytes);
+    }
+  }
+  uint64_t mask[8]{};
+} kLeading;
+
+PathKey path_key(const Route& route) {
+  const PathMatch& path = route.path;
+  PathKey out;
+  out.route = &route;
+  if (path.ignore_case || path.kind == PathMatch::Kind::kPrefixRegex || path.kind == PathMatch::Kind::kFullRegex) {
+    return out;
+  }
+  out.kind = path.kind == PathMatch::Kind::kExact ? PathKey::Kind::kExact : PathKey::Kind::kPrefix;
+  out.size = static_cast<uint32_t>(path.text.size());
+  std::string_view text = path.text;
+  out.tail = load_short(text.substr(text.size() - std::min<size_t>(text.size(), 8)));
+  return out;
+}
+
+// False: the path is certainly none that the key's route matches. `head` is load_short(path).
+bool may_match(const PathKey& key, std::string_view path, uint64_t head) {
+  if (key.kind == PathKey::Kind::kAny || key.size == 0) return key.kind != PathKey::Kind::kExact || path.empty();
+  if (path.size() < key.size) return false;
+  if (path.size() > key.size && (key.kind == PathKey::Kind::kExact || path[key.size] != '/')) return false;
+  if (key.size >= 8) return load8(path.data() + key.size - 8) == key.tail;
+  return (head & kLeading.mask[key.size]) == key.tail;
+}
+
+const Route* find_route(const VirtualHost& host, const RequestKey& key) {
+  if (host.index) {
+    const uint32_t position = host.index->find(host.routes, key);
+    return position == UINT32_MAX ? nullptr : host.routes[position].get();
+  }
+  const uint64_t head = load_short(key.path);
+  for (const PathKey& candidate : host.keys) {
+    if (may_match(candidate, key.path, head) && judge(*candidate.route, key).matched()) return candidate.route;
+  }
+  return nullptr;
+}
+
+void record(const VirtualHost& host, const RequestKey& key, const Route* winner, MatchTrace::Host& out) {
+  for (const auto& route : host.routes) {
+    Verdict verdict = judge(*route, key);
+    if (verdict.matched() && route.get() != winner) verdict.reason = MatchTrace::Reason::kLater;
+    if (route.get() != winner && out.candidates.size() >= MatchTrace::kMaxCandidates) {
       ++out.omitted;
       continue;
     }
-    out.candidates.push_back({host.routes[i].get(), verdict.reason, verdict.detail});
+    out.candidates.push_back({route.get(), verdict.reason, verdict.detail});
   }
 }
 
@@ -195,13 +249,18 @@ Match match(const Snapshot& snapshot, const RequestKey& key, MatchTrace* trace) 
     const VirtualHost* virtual_host = snapshot.hosts.find(domain);
     if (trace) trace->hosts.push_back({std::string(domain), virtual_host != nullptr, {}, 0});
     if (!virtual_host) return false;
-    uint32_t position = find_route(*virtual_host, key);
-    if (trace) record(*virtual_host, key, position, trace->hosts.back());
-    if (position == UINT32_MAX) return false;
-    found = {virtual_host, virtual_host->routes[position].get()};
+    const Route* route = find_route(*virtual_host, key);
+    if (trace) record(*virtual_host, key, route, trace->hosts.back());
+    if (!route) return false;
+    found = {virtual_host, route};
     return true;
   });
   return found;
+}
+
+void prefetch_host(const Snapshot& snapshot, std::string_view authority) {
+  char buffer[kMaxHost + 1];
+  snapshot.hosts.prefetch(normalise_host(authority, buffer));
 }
 
 const TlsHost* match_tls(const Snapshot& snapshot, std::string_view sni) {
@@ -221,6 +280,14 @@ void set_target(RequestKey& key, std::string_view target) {
   size_t question = target.find('?');
   key.path = target.substr(0, question);
   key.query = question == target.npos ? std::string_view() : target.substr(question + 1);
+}
+
+void index_paths(VirtualHost& host) {
+  host.index = RouteIndex::build(host.routes);
+  host.keys.clear();
+  if (host.index) return;
+  host.keys.reserve(host.routes.size());
+  for (const auto& route : host.routes) host.keys.push_back(path_key(*route));
 }
 
 // --- RouteIndex ---

@@ -69,10 +69,17 @@ Match match(const Snapshot& snapshot, const RequestKey& key, MatchTrace* trace =
 // Null: none.
 const TlsHost* match_tls(const Snapshot& snapshot, std::string_view sni);
 
+// Starts to load what match() will look up for this authority first. Worth a call as soon as the authority is known:
+// with many hosts it is not in the cache.
+void prefetch_host(const Snapshot& snapshot, std::string_view authority);
+
 // Splits "/a?b" into path and query.
 void set_target(RequestKey& key, std::string_view target);
 
 // --- for the compiler ---
+
+// Fills `keys` or `index` from `routes`: to be called once, when the list is complete.
+void index_paths(VirtualHost& host);
 
 // Finds what a walk over the routes would find, by hash of the path (exact routes), by hash of each
 // leading part of the path that ends at a segment boundary (prefix routes), and by trying only

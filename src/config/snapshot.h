@@ -48,6 +48,11 @@ struct Snapshot {
   PersistentMap<TlsHost> tls_hosts;       // key: domain in lower case
   PersistentVector<Cluster> clusters;     // by slot
   PersistentMap<uint32_t> cluster_slots;  // cluster name → slot
+
+  // Route::stats_slot → the route's name. A slot keeps its name for good, so that its counters never change their
+  // meaning; slot 0 is "other": what came after the table was full.
+  static constexpr uint32_t kMaxRouteNames = 50'000;
+  PersistentVector<std::string> route_names;
 };
 
 }  // namespace sluice::config

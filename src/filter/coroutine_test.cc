@@ -43,6 +43,7 @@ class FakeContext final : public Context, private CallReceiver::Call {
     receiver_ = &receiver;
     receiver.attach(this);
   }
+  void send(const HttpCall&) override {}
   void add_flag(ResponseFlag) override {}
   void add_log_field(std::string_view, std::string_view) override {}
 

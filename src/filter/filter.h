@@ -119,6 +119,9 @@ class Context {
   // Asks another service (filter/call.h); the receiver hears of the result later, never from inside this call. What
   // `call` refers to is copied. Belongs to the exchange: it is given up when the exchange ends.
   virtual void call(const HttpCall& call, CallReceiver& receiver) = 0;
+  // The same for a request whose answer nobody wants: it goes on when the exchange has ended. Under overload it is
+  // dropped.
+  virtual void send(const HttpCall& call) = 0;
 
   // Says in the access log that the response is not simply the upstream's.
   virtual void add_flag(ResponseFlag flag) = 0;

@@ -298,6 +298,13 @@ bool is_field_value(std::string_view text) {
   });
 }
 
+bool is_grpc(const RequestHead& request) {
+  constexpr std::string_view kGrpc = "application/grpc";
+  const std::string_view type = request.headers.get(HeaderId::kContentType);
+  return type.substr(0, kGrpc.size()) == kGrpc &&
+         (type.size() == kGrpc.size() || type[kGrpc.size()] == '+' || type[kGrpc.size()] == ';');
+}
+
 bool iequals(std::string_view a, std::string_view b) {
   if (a.size() != b.size()) return false;
   for (size_t i = 0; i < a.size(); ++i) {

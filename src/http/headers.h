@@ -134,6 +134,9 @@ struct ResponseHead {
   HeaderMap headers;
 };
 
+// True for a gRPC call: its content type is application/grpc, alone or with a suffix.
+bool is_grpc(const RequestHead& request);
+
 // The reason phrase of a status (RFC 9110 §15), or "Unknown".
 std::string_view reason_phrase(int status);
 

@@ -71,7 +71,8 @@ void Http1ServerConnection::on_timer() {
     case Wait::kBody: {
       const uint64_t wanted = uint64_t{settings_.min_body_rate} * settings_.body_rate_window_ms / 1000;
       if (input_ != Input::kBody && input_ != Input::kTrailers) return;
-      if (!was_paused_ && body_received_ < wanted) return fail(StreamError::kTimeout, "request body too slow");
+      const bool excused = was_paused_ || head_.expect_continue;  // one that waits for 100 owes nothing
+      if (!excused && body_received_ < wanted) return fail(StreamError::kTimeout, "request body too slow");
       body_received_ = 0;
       was_paused_ = paused_;
       return expect(Wait::kBody, settings_.body_rate_window_ms);
@@ -90,6 +91,7 @@ void Http1ServerConnection::on_io(uint32_t events) {
   stream_.note(events);
   if (stream_.writable() && (out_.bytes() || stream_.has_pending_output())) loop_.defer_flush(*this);
   const bool reading = input_ == Input::kBody || input_ == Input::kTrailers || input_ == Input::kTunnel;
+  if (tunnel_complete()) return;
   if (stream_.broken() && busy() && !reading) {
     return fail(StreamError::kConnectionClosed, "connection reset by the client");
   }
@@ -164,6 +166,7 @@ size_t Http1ServerConnection::fill_input() {
 
 // The client has ended its direction.
 void Http1ServerConnection::on_peer_end() {
+  if (tunnel_complete()) return;
   if (stream_.broken() && busy()) return fail(StreamError::kConnectionClosed, "connection reset by the client");
   switch (input_) {
     case Input::kHead:
@@ -568,7 +571,7 @@ void Http1ServerConnection::flush() {
   if (all_sent() && fin_after_flush_) {
     fin_after_flush_ = false;
     stream_.shutdown_write();
-    if (stream_.peer_closed() && !busy()) return shut();
+    if (stream_.peer_closed() && !busy() && all_sent()) return shut();
     if (input_ == Input::kDiscard) expect(Wait::kLinger, settings_.linger_timeout_ms);
   }
   process_input();
@@ -597,10 +600,9 @@ void Http1ServerConnection::end_exchange() {
     return begin_linger();
   }
   if (!keep_alive_ || !response_done_) {
-    if (input_ == Input::kDone && all_sent() && in_.size() == 0 && !stream_.readable()) {
-      // Nothing unread that would turn our close into a RST.
-      return shut();
-    }
+    // Nothing unread that would turn our close into a RST.
+    const bool may_shut = input_ == Input::kDone && all_sent() && in_.size() == 0 && !stream_.readable();
+    if (may_shut && stream_.send_close_notify()) return shut();
     return begin_linger();
   }
   head_sent_ = false;

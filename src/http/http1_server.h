@@ -108,30 +108,13 @@ class Http1ServerConnection final : public ServerConnection,
   uint64_t discardable() const;
   // Nothing waits any more, neither here nor encrypted in the TLS session.
   bool all_sent() const { return out_.empty() && !stream_.has_pending_output(); }
+  // Both sides have ended a tunnel in order: whatever becomes of the socket, the handler detaches when it has passed on
+  // what it got.
+  bool tunnel_complete() const { return tunnel_ && input_ == Input::kDone && response_done_ && all_sent(); }
 
+  // What each piece of a body needs comes first: under many slow streams all of it is cold.
   event::Loop& loop_;
   net::Stream stream_;
-  const Http1Settings& settings_;
-  ServerCallbacks& callbacks_;
-  Owner& owner_;
-  Upgrader* upgrader_;
-  ConnectionInfo info_;
-  event::MemberTimer<Http1ServerConnection, &Http1ServerConnection::on_timer> timer_{this};
-  uint64_t wait_deadline_ms_ = 0;
-
-  Http1Input in_;
-  HeadScanner scanner_;
-  ChunkedDecoder chunks_;
-  uint64_t body_remaining_ = 0;  // Framing::kLength
-  uint64_t body_received_ = 0;   // since the body-rate window began
-  uint64_t discarded_ = 0;
-
-  Arena arena_;
-  RequestHead head_;
-  StreamHandler* handler_ = nullptr;
-  SliceQueue out_;
-  char* out_tail_ = nullptr;  // end of the last queued slice, if it was written by queue_*()
-
   Input input_ = Input::kHead;
   Framing::Body body_ = Framing::Body::kNone;
   Wait wait_ = Wait::kNone;
@@ -150,6 +133,27 @@ class Http1ServerConnection final : public ServerConnection,
   bool draining_ = false;
   bool fin_after_flush_ = false;
   bool continue_sent_ = false;
+  StreamHandler* handler_ = nullptr;
+  SliceQueue out_;
+  char* out_tail_ = nullptr;  // end of the last queued slice, if it was written by queue_*()
+  Http1Input in_;
+
+  const Http1Settings& settings_;
+  ServerCallbacks& callbacks_;
+  Owner& owner_;
+  Upgrader* upgrader_;
+  ConnectionInfo info_;
+  event::MemberTimer<Http1ServerConnection, &Http1ServerConnection::on_timer> timer_{this};
+  uint64_t wait_deadline_ms_ = 0;
+
+  HeadScanner scanner_;
+  ChunkedDecoder chunks_;
+  uint64_t body_remaining_ = 0;  // Framing::kLength
+  uint64_t body_received_ = 0;   // since the body-rate window began
+  uint64_t discarded_ = 0;
+
+  Arena arena_;
+  RequestHead head_;
 };
 
 }  // namespace sluice::http

@@ -51,6 +51,7 @@ namespace {
 
 // Heads we send are bounded by whoever received them first; this only stops what is absurd.
 constexpr size_t kMaxSentHeaderBlock = 1 << 20;
+constexpr int32_t kReservedSetting = 0x0a0a;  // means nothing (RFC 8701's pattern)
 
 std::string_view view(nghttp2_rcbuf* buffer) {
   const nghttp2_vec bytes = nghttp2_rcbuf_get_buf(buffer);
@@ -137,7 +138,13 @@ bool Http2Session::make_nghttp2_session() {
 
   if (submit_settings() != 0) return false;
   // The client's preface is made in the shared buffer at once.
-  return make_frames();
+  if (!make_frames()) return false;
+  if (is_server_) {
+    // See submit_settings(): the first entry of the first frame.
+    tail_->data()[9] = 0;
+    tail_->data()[10] = NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS;
+  }
+  return true;
 }
 
 int Http2Session::submit_settings() {
@@ -145,7 +152,10 @@ int Http2Session::submit_settings() {
   size_t n = 0;
   const auto add = [&](int32_t id, uint32_t value) { entries[n++] = {id, value}; };
   if (is_server_) {
-    add(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, settings_.max_concurrent_streams);
+    // nghttp2 would end the connection over a stream too many, where RFC 9113 §5.1.2 has a stream error. So the entry
+    // has an id that says nothing to nghttp2 until the frame is made, and on_begin_headers() keeps to the limit.
+    max_streams_ = settings_.max_concurrent_streams;
+    add(kReservedSetting, max_streams_);
     if (settings_.extended_connect) add(NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1);
     add(NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1);
   } else {
@@ -163,6 +173,8 @@ int Http2Session::on_begin_headers(const nghttp2_frame& frame) {
   if (frame.hd.type != NGHTTP2_HEADERS) return 0;
   Http2Stream* stream;
   if (frame.headers.cat == NGHTTP2_HCAT_REQUEST) {
+    if (open_requests_ >= max_streams_) return refuse_stream(frame.hd.stream_id);
+    ++open_requests_;
     stream = accept_stream();
     stream->id_ = frame.hd.stream_id;
     attach(*stream);
@@ -173,6 +185,18 @@ int Http2Session::on_begin_headers(const nghttp2_frame& frame) {
   }
   if (stream) stream->on_block_begin();
   return 0;
+}
+
+// Counts as a reset for FloodGuard: on_frame_sent().
+int Http2Session::refuse_stream(int32_t stream_id) {
+  nghttp2_submit_rst_stream(ng_, NGHTTP2_FLAG_NONE, stream_id, NGHTTP2_REFUSED_STREAM);
+  note_reset_of_ours(stream_id);  // the peer's frames may cross it
+  return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+}
+
+void Http2Session::note_reset_of_ours(int32_t stream_id) {
+  reset_low_ = std::min(reset_low_, static_cast<uint32_t>(stream_id));
+  reset_high_ = std::max(reset_high_, static_cast<uint32_t>(stream_id));
 }
 
 int Http2Session::on_header(const nghttp2_frame& frame, std::string_view name, std::string_view value) {
@@ -284,11 +308,7 @@ int Http2Session::on_frame_sent(const nghttp2_frame& frame) {
     case NGHTTP2_RST_STREAM: {
       // A reset that nghttp2 thought of: the peer broke a rule on that stream.
       Http2Stream* stream = find(frame.hd.stream_id);
-      if (!stream || !stream->in_end_) {
-        const auto id = static_cast<uint32_t>(frame.hd.stream_id);
-        reset_low_ = std::min(reset_low_, id);
-        reset_high_ = std::max(reset_high_, id);
-      }
+      if (!stream || !stream->in_end_) note_reset_of_ours(frame.hd.stream_id);
       return is_server_ && !(stream && stream->reset_sent_) ? charge(FloodGuard::kReset) : 0;
     }
     default:
@@ -306,6 +326,7 @@ void Http2Session::on_frame_not_sent(const nghttp2_frame& frame) {
 void Http2Session::on_stream_close(int32_t stream_id, uint32_t error) {
   Http2Stream* stream = find(stream_id);
   if (!stream) return;
+  if (is_server_) --open_requests_;
   stream->closed_ = true;
   if (stash_stream_ == stream) flush_stash(false);
   if (is_server_ && (stream->in_end_ || stream->reset_by_peer_)) {

@@ -95,6 +95,7 @@ class Http2ServerConnection::Request final : public Http2Stream, public ServerSt
       connection_.schedule_write();
       return;
     }
+    if (!end_stream && !tunnel_ && !is_grpc(head_)) watch_reading();
     StreamHandler* handler = connection_.callbacks_.on_request(*this, head_, end_stream);
     if (abandoned_) return;
     if (!handler) return detach();
@@ -108,6 +109,16 @@ class Http2ServerConnection::Request final : public Http2Stream, public ServerSt
     send_head(head, true);
     abandoned_ = true;
     connection_.callbacks_.on_refused(connection_.info_, status, why);
+  }
+
+  // A client that waits for 100 owes nothing.
+  bool owes_body() const override { return !head_.expect_continue; }
+
+  void on_body_too_slow() override {
+    StreamHandler* handler = handler_;
+    forget_handler();
+    handler->on_reset(StreamError::kTimeout, "request body too slow");
+    refuse(408, "request body too slow");
   }
 
   // Nobody wants the rest of the request (RFC 9113 §8.1: NO_ERROR after a complete response).

@@ -121,6 +121,8 @@ bool Http2Session::make_frames() {
 int Http2Session::send_data_frame(Http2Stream& stream, const uint8_t* frame_head, size_t length) {
   append_output(reinterpret_cast<const char*>(frame_head), 9);
   SliceQueue& body = stream.out_;
+  data_sent_ += length;
+  stream.writing_.bytes += length;
   while (length > 0) {
     const Slice& front = body[0];
     const size_t n = std::min(length, front.size());
@@ -135,6 +137,7 @@ int Http2Session::send_data_frame(Http2Stream& stream, const uint8_t* frame_head
     }
     length -= n;
   }
+  if (body.empty()) stream.writing_.deadline_ms = 0;
   if (stream.above_low_ && body.bytes() <= kBufferLow) {
     stream.above_low_ = false;
     stream.drained_pending_ = true;
@@ -161,6 +164,7 @@ void Http2Session::write_output() {
       return;
     }
     if (result.status == net::IoStatus::kAgain || out_.bytes() == before) break;
+    written_ += before - out_.bytes();
     budget -= std::min(budget, before - out_.bytes());
     if (budget == 0) {
       schedule_write();
@@ -171,6 +175,7 @@ void Http2Session::write_output() {
     tail_.reset();
     tail_used_ = 0;
   }
+  watch_socket();
   settle();
   if (state_ != State::kClosed) maybe_finish();
 }
@@ -233,9 +238,9 @@ void Http2Session::tell_all(StreamError error, std::string_view detail) {
   for (Http2Stream* stream = streams_; stream; stream = stream->next_) {
     const bool complete = stream->in_end_ && stream->out_end_sent_;
     stream->closed_ = true;
-    // A complete response that still waits for a paused handler is not harmed.
-    if (stream->error_ == StreamError::kNone && !(complete && stream->undelivered())) {
-      stream->error_ = complete ? StreamError::kConnectionClosed : error;
+    // What is complete is not harmed, though its handler may have yet to hear or to finish something.
+    if (stream->error_ == StreamError::kNone && !complete) {
+      stream->error_ = error;
       stream->error_detail_ = detail;
     }
     mark(*stream);
@@ -247,6 +252,7 @@ void Http2Session::tell_all(StreamError error, std::string_view detail) {
 void Http2Session::return_connection_window(size_t bytes) {
   if (held_ > settings_.max_held_bytes) {
     withheld_ += bytes;
+    window_withheld_ = true;
   } else {
     nghttp2_session_consume_connection(ng_, bytes);
   }
@@ -301,6 +307,7 @@ void Http2Session::end_session(uint32_t http2_error, StreamError error, std::str
 void Http2Session::begin_closing(StreamError error, std::string_view detail) {
   state_ = State::kClosing;
   header_timer_.cancel();
+  pace_timer_.cancel();
   arm(Wait::kLinger, std::max(settings_.linger_ms, 1u));
   tell_all(error, detail);
   settle();
@@ -332,6 +339,7 @@ void Http2Session::close_session(StreamError error, std::string_view detail) {
   state_ = State::kClosed;
   timer_.cancel();
   header_timer_.cancel();
+  pace_timer_.cancel();
   wait_ = Wait::kNone;
   stream_.close();
   out_.clear();
@@ -376,6 +384,72 @@ void Http2Session::on_timer() {
 
 void Http2Session::on_header_timer() {
   end_session(NGHTTP2_ENHANCE_YOUR_CALM, StreamError::kTimeout, "header block timeout");
+}
+
+// --- pace
+
+void Http2Session::judge_pace_at(uint64_t deadline_ms) {
+  if (state_ != State::kOpen) return;
+  if (pace_timer_.armed() && pace_timer_.deadline() <= deadline_ms) return;
+  loop_.arm(pace_timer_, deadline_ms > loop_.now_ms() ? deadline_ms - loop_.now_ms() : 1);
+}
+
+void Http2Session::watch_socket() {
+  if (state_ != State::kOpen || (out_.empty() && !stream_.has_pending_output())) {
+    socket_.deadline_ms = 0;
+  } else if (!socket_.deadline_ms && settings_.write_timeout_ms) {
+    socket_ = {loop_.now_ms() + settings_.write_timeout_ms, written_};
+    judge_pace_at(socket_.deadline_ms);
+  }
+}
+
+// The timer is lazy: it was armed for a deadline that may have moved or gone since.
+void Http2Session::on_pace_timer() {
+  const uint64_t now = loop_.now_ms();
+  if (!judge_socket(now)) return;
+  const bool window_withheld = std::exchange(window_withheld_, withheld_ > 0);
+  for (Http2Stream *stream = streams_, *next; stream; stream = next) {
+    next = stream->next_;
+    if (stream->closed_) continue;
+    stream->judge_reading(now, window_withheld);
+    if (!judge_writing(*stream, now)) return;
+  }
+  uint64_t earliest = socket_.deadline_ms;
+  for (const Http2Stream* stream = streams_; stream; stream = stream->next_) {
+    for (const uint64_t deadline : {stream->reading_.deadline_ms, stream->writing_.deadline_ms}) {
+      if (deadline && (!earliest || deadline < earliest)) earliest = deadline;
+    }
+  }
+  if (earliest) judge_pace_at(earliest);
+}
+
+// False: the connection is over.
+bool Http2Session::judge_socket(uint64_t now) {
+  if (!socket_.due(now)) return true;
+  if (written_ - socket_.bytes < settings_.wanted(settings_.write_timeout_ms)) {
+    close_session(StreamError::kTimeout, "the client does not read the response");
+    return false;
+  }
+  socket_ = {now + settings_.write_timeout_ms, written_};
+  return true;
+}
+
+// A stream is to blame for its own window only. If the connection's window holds it back, what all streams have sent
+// counts; if the socket does, judge_socket() has seen to it. False: the connection is over.
+bool Http2Session::judge_writing(Http2Stream& stream, uint64_t now) {
+  Http2Stream::Pace& pace = stream.writing_;
+  if (!pace.due(now)) return true;
+  const uint64_t wanted = settings_.wanted(settings_.write_timeout_ms);
+  if (pace.bytes < wanted && nghttp2_session_get_stream_remote_window_size(ng_, stream.id_) <= 0) {
+    stream.time_out("the client does not read the response");
+    return true;
+  }
+  if (data_sent_ - stream.data_sent_before_ < wanted && nghttp2_session_get_remote_window_size(ng_) <= 0) {
+    end_session(NGHTTP2_ENHANCE_YOUR_CALM, StreamError::kTimeout, "the client does not read the responses");
+    return false;
+  }
+  stream.watch_writing();
+  return true;
 }
 
 }  // namespace sluice::http

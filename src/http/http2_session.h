@@ -124,6 +124,12 @@ class Http2Session : public event::IoHandler {
   void arm(Wait wait, uint64_t delay_ms);
   void on_timer();
   void on_header_timer();
+  // Has the pace judged at that time, of what the peer sends or takes: see Http2Stream::Pace.
+  void judge_pace_at(uint64_t deadline_ms);
+  void on_pace_timer();
+  bool judge_socket(uint64_t now_ms);
+  bool judge_writing(Http2Stream& stream, uint64_t now_ms);
+  void watch_socket();
   void on_streams_gone();
 
   bool make_nghttp2_session();
@@ -146,6 +152,8 @@ class Http2Session : public event::IoHandler {
 
   // nghttp2's callbacks
   int on_begin_headers(const nghttp2_frame& frame);
+  int refuse_stream(int32_t stream_id);
+  void note_reset_of_ours(int32_t stream_id);
   int on_header(const nghttp2_frame& frame, std::string_view name, std::string_view value);
   int on_frame(const nghttp2_frame& frame);
   int on_data_chunk(uint8_t flags, int32_t stream_id, const char* data, size_t size);
@@ -162,6 +170,7 @@ class Http2Session : public event::IoHandler {
   SettleTask settle_task_{this};
   event::MemberTimer<Http2Session, &Http2Session::on_timer> timer_{this};
   event::MemberTimer<Http2Session, &Http2Session::on_header_timer> header_timer_{this};
+  event::MemberTimer<Http2Session, &Http2Session::on_pace_timer> pace_timer_{this};
   FloodGuard flood_;
 
   // Where the input is in the sequence of frames.
@@ -181,10 +190,17 @@ class Http2Session : public event::IoHandler {
   Http2Stream* settle_tail_ = nullptr;
   uint32_t active_ = 0;
   uint64_t total_ = 0;
+  uint32_t max_streams_ = 0;    // server: as advertised
+  uint32_t open_requests_ = 0;  // server: streams that are open for nghttp2
 
   // The last chunk of a DATA frame that ends its stream, until the frame is known to be complete.
   Slice stash_;
   Http2Stream* stash_stream_ = nullptr;
+
+  uint64_t data_sent_ = 0;        // DATA bytes of all streams
+  uint64_t written_ = 0;          // bytes that the socket took
+  Http2Stream::Pace socket_;      // while output waits for the socket
+  bool window_withheld_ = false;  // since the pace was judged last
 
   size_t held_ = 0;      // body bytes that wait for paused streams
   size_t withheld_ = 0;  // connection window not given back because of them

@@ -60,11 +60,24 @@ struct Http2Settings {
   uint32_t header_timeout_ms = 15'000;   // from the first byte of a header block to its end
   uint32_t idle_timeout_ms = 180'000;    // without streams: GOAWAY and close. PINGs do not prolong it
   uint32_t drain_notice_ms = 1000;  // between the first and the final GOAWAY of drain(), if the peer's PING is late
-  uint32_t linger_ms = 2000;        // reading on after the final GOAWAY, so that the peer gets it
+  // Server: a response that waits for the peer (its windows, its socket) and moves slower than min_body_rate over this
+  // time ends its stream, or the connection if that is what stands still.
+  uint32_t write_timeout_ms = 60'000;
+  // Server: bytes per second of a request body, over body_rate_window_ms, until the response begins: 408. Bodies of
+  // gRPC and tunnels may be slow. 0: off.
+  uint32_t min_body_rate = 64;
+  uint32_t body_rate_window_ms = 30'000;
+  uint32_t linger_ms = 2000;  // reading on after the final GOAWAY, so that the peer gets it
   // Client: a PING after this long without a byte received while streams are open; 0: none. No
   // answer within keepalive_timeout_ms ends the connection.
   uint32_t keepalive_interval_ms = 0;
   uint32_t keepalive_timeout_ms = 10'000;
+
+  // The bytes that must move in that time.
+  uint64_t wanted(uint32_t window_ms) const {
+    const uint64_t bytes = uint64_t{min_body_rate} * window_ms / 1000;
+    return bytes ? bytes : 1;
+  }
 
   // Stream ids above this start a drain (server) or are not used (client); RFC 9113 §5.1.1.
   uint32_t last_stream_id = 0x7fff'ff00;
@@ -77,6 +90,7 @@ struct Http2Settings {
     settings.connection_window = 16 << 20;
     settings.max_held_bytes = 16 << 20;
     settings.idle_timeout_ms = 0;  // the pool's
+    settings.write_timeout_ms = settings.min_body_rate = 0;
     settings.max_ping_frames = 1000;
     settings.max_resets = 1000;
     return settings;

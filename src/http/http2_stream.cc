@@ -19,6 +19,7 @@ void Http2Stream::queue_data(Slice data, bool end) {
   if (no_body_) return;
   out_.push_back(std::move(data));
   if (out_.bytes() > kBufferLow) above_low_ = true;
+  if (!writing_.deadline_ms && !out_.empty()) watch_writing();
   if (body_deferred_) {
     body_deferred_ = false;
     nghttp2_session_resume_data(session_.ng_, id_);
@@ -89,6 +90,7 @@ ssize_t Http2Stream::read_body(size_t limit, uint32_t* flags) {
 
 void Http2Stream::set_paused(bool paused) {
   paused_ = paused;
+  was_paused_ = was_paused_ || paused;
   if (!paused && handler_ && (!held_.empty() || undelivered())) session_.mark(*this);
 }
 
@@ -127,7 +129,47 @@ void Http2Stream::forget_handler() {
   held_tail_.reset();
 }
 
+void Http2Stream::watch_reading() {
+  const Http2Settings& settings = session_.settings_;
+  if (!settings.min_body_rate || !settings.body_rate_window_ms) return;
+  was_paused_ = paused_;
+  reading_ = {session_.loop_.now_ms() + settings.body_rate_window_ms, 0};
+  session_.judge_pace_at(reading_.deadline_ms);
+}
+
+void Http2Stream::watch_writing() {
+  const Http2Settings& settings = session_.settings_;
+  if (!settings.write_timeout_ms) return;
+  writing_ = {session_.loop_.now_ms() + settings.write_timeout_ms, 0};
+  data_sent_before_ = session_.data_sent_;
+  session_.judge_pace_at(writing_.deadline_ms);
+}
+
+// Time in which we held the body back counts for nobody.
+void Http2Stream::judge_reading(uint64_t now_ms, bool window_withheld) {
+  if (!reading_.due(now_ms)) return;
+  const uint64_t received = reading_.bytes;
+  reading_ = {};
+  if (in_end_ || head_sent_ || !handler_) return;
+  const Http2Settings& settings = session_.settings_;
+  const bool excused = was_paused_ || window_withheld || !owes_body();
+  if (!excused && received < settings.wanted(settings.body_rate_window_ms)) return on_body_too_slow();
+  watch_reading();
+}
+
+void Http2Stream::time_out(std::string_view why) {
+  StreamHandler* handler = handler_;
+  abandoned_ = true;
+  forget_handler();
+  out_.clear();
+  trailers_out_.reset();
+  writing_ = reading_ = {};
+  submit_reset(NGHTTP2_CANCEL);
+  if (handler) handler->on_reset(StreamError::kTimeout, why);
+}
+
 void Http2Stream::receive(Slice data, bool end) {
+  reading_.bytes += data.size();
   if (end) in_end_ = true;
   if (!handler_) return;
   if (paused_ || !held_.empty()) {

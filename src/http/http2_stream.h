@@ -29,6 +29,13 @@ class Http2Stream : public event::Destroyable {
 
   Http2Stream(Http2Session& session, const Http2Settings& settings) : session_(session), reader_(settings) {}
 
+  // What must have moved by a deadline for the peer not to count as too slow.
+  struct Pace {
+    uint64_t deadline_ms = 0;  // 0: not watched
+    uint64_t bytes = 0;        // since the watch began (of the socket: before)
+    bool due(uint64_t now_ms) const { return deadline_ms && now_ms >= deadline_ms; }
+  };
+
   // --- for the sides: header blocks as they arrive
   virtual void on_block_begin() = 0;
   virtual HeadError on_field(std::string_view name, std::string_view value) = 0;
@@ -37,6 +44,9 @@ class Http2Stream : public event::Destroyable {
   virtual uint32_t reset_code(StreamError error) const = 0;
   // END_STREAM has been queued for the socket.
   virtual void on_end_sent() {}
+  // Server: the body must not come too slowly, for now.
+  virtual bool owes_body() const { return false; }
+  virtual void on_body_too_slow() {}
 
   // --- what ServerStream and ClientStream offer
   void queue_data(Slice data, bool end);
@@ -50,6 +60,12 @@ class Http2Stream : public event::Destroyable {
   void receive_trailers(HeaderMap* trailers);
   // RST_STREAM.
   void submit_reset(uint32_t http2_error);
+  // Watches the body that arrives, the body that waits to be sent.
+  void watch_reading();
+  void watch_writing();
+  void judge_reading(uint64_t now_ms, bool window_withheld);
+  // RST_STREAM, and on_reset(kTimeout).
+  void time_out(std::string_view why);
   // The handler is told no more, what it held back is dropped.
   void forget_handler();
   // A request that nghttp2 did not take: on_reset(kRefused) follows after the current callback.
@@ -101,9 +117,14 @@ class Http2Stream : public event::Destroyable {
   Http2Stream* next_ = nullptr;
   Http2Stream* next_settle_ = nullptr;
 
+  Pace reading_;
+  Pace writing_;
+  uint64_t data_sent_before_ = 0;  // the session's, when writing_ began
+
   StreamError error_ = StreamError::kNone;
   std::string error_detail_;
   bool paused_ = false;
+  bool was_paused_ = false;  // since reading_ began
   bool above_low_ = false;
   bool body_deferred_ = false;  // nghttp2 waits for resume_data
   bool drained_pending_ = false;

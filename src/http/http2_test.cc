@@ -505,6 +505,7 @@ TEST(Http2, ClientActsInsideCallbacks) {
   pump(c.loop);
   ASSERT_TRUE(second);
   EXPECT_EQ(second->body, "hello");
+  second->detach();
 
   auto y = c.client.request("GET", "/");
   y->response_hook = [](ClientExchange& y) { std::exchange(y.stream, nullptr)->reset(StreamError::kCancelled); };

@@ -3,6 +3,7 @@
 #include <ares.h>
 #include <netdb.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cstring>
@@ -14,6 +15,7 @@ namespace {
 constexpr size_t kMaxName = 253;
 // All answers of one server come to one socket.
 constexpr int kReceiveBuffer = 1 << 20;
+constexpr uint64_t kLookIntervalMs = 1000;
 
 const char* reason(int status) {
   switch (status) {
@@ -128,6 +130,10 @@ class DnsResolver::Lookup final : public event::Destroyable {
     DnsResolver* resolver = lookup->resolver_;
     lookup->in_cares_ = false;
     --resolver->active_;
+    if (resolver->replacing_ && lookup->callback_ && status == ARES_EDESTRUCTION) {
+      resolver->waiting_.push_front(lookup);
+      return;
+    }
     if (!lookup->callback_ || status == ARES_EDESTRUCTION) {
       lookup->cancel();
     } else if (status == ARES_SUCCESS) {
@@ -217,7 +223,33 @@ Result<std::unique_ptr<DnsResolver>> DnsResolver::create(event::Loop& loop, cons
   return resolver;
 }
 
+DnsResolver::FileVersion DnsResolver::file_version() const {
+  struct stat file;
+  if (::stat(options_.resolv_conf.c_str(), &file) != 0) return {};
+  return {file.st_ino, static_cast<uint64_t>(file.st_size),
+          file.st_mtim.tv_sec * 1'000'000'000LL + file.st_mtim.tv_nsec};
+}
+
+// Not from within a callback of c-ares's.
+void DnsResolver::follow_file() {
+  if (!options_.servers.empty() || loop_.now_ms() < next_look_ms_) return;
+  next_look_ms_ = loop_.now_ms() + kLookIntervalMs;
+  const FileVersion now = file_version();
+  // A file that is gone comes back, or the name servers stay what they are.
+  if (now == read_ || now == FileVersion{}) return;
+  ares_channeldata* const before = std::exchange(channel_, nullptr);
+  if (!start()) {
+    if (channel_) ares_destroy(channel_);
+    channel_ = before;
+    return;
+  }
+  replacing_ = true;
+  ares_destroy(before);
+  replacing_ = false;
+}
+
 Status DnsResolver::start() {
+  read_ = file_version();
   static const int library = ares_library_init(ARES_LIB_INIT_ALL);
   if (library != ARES_SUCCESS) return Error{std::string("DNS: ") + ares_strerror(library)};
   int flags = options_.search ? 0 : ARES_FLAG_NOSEARCH;
@@ -240,8 +272,10 @@ Status DnsResolver::open_channel(int flags) {
     static_cast<DnsResolver*>(self)->on_socket_state(fd, readable, writable);
   };
   options.sock_state_cb_data = this;
-  int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS | ARES_OPT_SOCK_RCVBUF |
-             ARES_OPT_SOCK_STATE_CB;
+  std::string path = options_.resolv_conf;
+  options.resolvconf_path = path.data();
+  int mask = ARES_OPT_RESOLVCONF | ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS |
+             ARES_OPT_SOCK_RCVBUF | ARES_OPT_SOCK_STATE_CB;
   if (int status = ares_init_options(&channel_, &options, mask); status != ARES_SUCCESS) {
     channel_ = nullptr;
     return Error{std::string("DNS: ") + ares_strerror(status)};
@@ -292,6 +326,7 @@ std::unique_ptr<DnsResolver::Handle> DnsResolver::resolve(std::string_view name,
   } else if (in_flight() >= options_.max_in_flight) {
     lookup->finish(failure(name, "too many lookups are in flight"));
   } else {
+    follow_file();
     waiting_.push_back(lookup);
     send_waiting();
   }

@@ -28,8 +28,10 @@ namespace sluice::net {
 struct DnsOptions {
   enum class Families : uint8_t { kBoth, kIpv4Only, kIpv6Only };
 
-  // Name servers, asked in this order; empty: those of /etc/resolv.conf.
+  // Name servers, asked in this order; empty: those of `resolv_conf`.
   std::vector<Address> servers;
+  // Read again when it has changed, which is looked at once a second at the most, when a name is asked for.
+  std::string resolv_conf = "/etc/resolv.conf";
   Families families = Families::kBoth;
   int try_timeout_ms = 1000;  // of the first try to a server; doubles with each further round
   int tries = 3;              // rounds through the servers
@@ -93,7 +95,16 @@ class DnsResolver {
   class Socket;
 
   DnsResolver(event::Loop& loop, const DnsOptions& options) : loop_(loop), options_(options), timer_(this) {}
+  // Which version of resolv_conf has been read; all 0: there was none.
+  struct FileVersion {
+    uint64_t inode = 0, size = 0;
+    int64_t modified_ns = 0;
+    bool operator==(const FileVersion&) const = default;
+  };
+
   Status start();
+  FileVersion file_version() const;
+  void follow_file();
   Status open_channel(int flags);
   Status use_servers();
   bool has_one_server() const;
@@ -112,7 +123,10 @@ class DnsResolver {
   std::unordered_set<Lookup*> lookups_;
   std::deque<Lookup*> waiting_;
   size_t active_ = 0;  // handed to c-ares, which has not called back
+  FileVersion read_;
+  uint64_t next_look_ms_ = 0;  // at resolv_conf
   bool sending_ = false;
+  bool replacing_ = false;  // the channel: what is in flight goes back to waiting_
 };
 
 }  // namespace sluice::net

@@ -36,6 +36,7 @@ Stream& Stream::operator=(Stream&& other) noexcept {
   writable_ = other.writable_;
   peer_closed_ = other.peer_closed_;
   broken_ = other.broken_;
+  fin_waits_ = other.fin_waits_;
   tls_ = std::move(other.tls_);
   return *this;
 }
@@ -172,13 +173,20 @@ IoResult Stream::flush() {
   const IoResult result = tls_->flush();
   if (result.status == IoStatus::kAgain) writable_ = false;
   if (result.status == IoStatus::kError) broken_ = true;
+  if (result.status == IoStatus::kOk && std::exchange(fin_waits_, false)) ::shutdown(fd_, SHUT_WR);
   return result;
+}
+
+bool Stream::send_close_notify() {
+  if (!tls_ || tls_->shutdown() != IoStatus::kAgain) return true;
+  writable_ = false;
+  return false;
 }
 
 void Stream::shutdown_write() {
   if (fd_ < 0) return;
-  if (tls_) tls_->shutdown();
-  ::shutdown(fd_, SHUT_WR);
+  fin_waits_ = !send_close_notify();
+  if (!fin_waits_) ::shutdown(fd_, SHUT_WR);
 }
 
 std::string Stream::error_text() const {

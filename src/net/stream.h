@@ -54,7 +54,10 @@ class Stream {
   bool has_pending_output() const;
   // Sends held-back output: kOk when none is left.
   IoResult flush();
-  // Ends our direction (FIN, after close_notify).
+  // TLS: says that we have sent everything. False: the socket is full, and that is pending output now.
+  bool send_close_notify();
+  // Ends our direction (FIN, after close_notify). If the socket is full, close_notify is pending output, and FIN
+  // follows when flush() has sent it.
   void shutdown_write();
 
   // Text for logs: the last error of a read or write.
@@ -70,6 +73,7 @@ class Stream {
   bool writable_ = false;
   bool peer_closed_ = false;
   bool broken_ = false;
+  bool fin_waits_ = false;  // for close_notify to leave
   std::unique_ptr<TlsSession> tls_;
 };
 

@@ -2,6 +2,8 @@
 
 #include <openssl/bio.h>
 #include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
 
 #include <span>
 #include <string_view>
@@ -26,6 +28,16 @@ constexpr SSL_TICKET_AEAD_METHOD kTicketMethod = {
     .seal = TlsCallbacks::ticket_seal,
     .open = TlsCallbacks::ticket_open,
 };
+
+// Whether a session was made by a client whose certificate has expired since. It must show another. (That the CA is
+// still the same one is seen to by the session id context.)
+bool shows_outdated_client(SSL_CTX* ctx, std::span<const uint8_t> bytes) {
+  const bssl::UniquePtr<SSL_SESSION> session(SSL_SESSION_from_bytes(bytes.data(), bytes.size(), ctx));
+  ERR_clear_error();
+  if (!session) return true;
+  const X509* client = SSL_SESSION_get0_peer(session.get());
+  return client && X509_cmp_current_time(X509_get0_notAfter(client)) <= 0;
+}
 
 // The session that AWS-LC calls back for: its transport knows.
 TlsSession* session_of(const SSL* ssl) { return static_cast<TlsSession*>(BIO_get_data(SSL_get_rbio(ssl))); }
@@ -107,6 +119,9 @@ ssl_ticket_aead_result_t TlsCallbacks::ticket_open(SSL* ssl, uint8_t* out, size_
   if (!context || !context->ticket_keys_) return ssl_ticket_aead_ignore_ticket;
   std::optional<size_t> opened = context->ticket_keys_->open({in, in_length}, {out, room});
   if (!opened) return ssl_ticket_aead_ignore_ticket;
+  if (context->verify_mode_ != SSL_VERIFY_NONE && shows_outdated_client(SSL_get_SSL_CTX(ssl), {out, *opened})) {
+    return ssl_ticket_aead_ignore_ticket;
+  }
   *out_length = *opened;
   return ssl_ticket_aead_success;
 }

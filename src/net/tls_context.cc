@@ -169,6 +169,7 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::server(const TlsServerConf
   context->groups_ = config.groups;
   context->alpn_wire_ = std::move(*alpn);
   context->ticket_keys_ = config.ticket_keys;
+  context->not_before_ = sluice::net::not_before(identity->chain[0].get());
   context->not_after_ = sluice::net::not_after(identity->chain[0].get());
   context->certificate_names_ = names_of(identity->chain[0].get());
   context->fingerprint_ = common_fingerprint(config, context->alpn_wire_)
@@ -195,6 +196,7 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::client(const TlsClientConf
     auto identity = parse_identity(config.certificate_pem, config.private_key_pem, false);
     if (!identity) return identity.error();
     if (Status status = use_identity(ctx.get(), *identity); !status) return status.error();
+    context->not_before_ = sluice::net::not_before(identity->chain[0].get());
     context->not_after_ = sluice::net::not_after(identity->chain[0].get());
     context->certificate_names_ = names_of(identity->chain[0].get());
   }

@@ -83,7 +83,8 @@ class TlsContext {
   ~TlsContext();
 
   bool is_server() const { return is_server_; }
-  // When the leaf certificate becomes invalid, in seconds since 1970; 0 without a certificate.
+  // When the leaf certificate becomes valid and invalid, in seconds since 1970; 0 without a certificate.
+  int64_t not_before() const { return not_before_; }
   int64_t not_after() const { return not_after_; }
   // DNS names and IP addresses that the leaf certificate is for.
   const std::vector<std::string>& certificate_names() const { return certificate_names_; }
@@ -105,7 +106,7 @@ class TlsContext {
   std::string sni_, verify_name_;
   std::string fingerprint_;
   std::shared_ptr<TlsTicketKeys> ticket_keys_;
-  int64_t not_after_ = 0;
+  int64_t not_before_ = 0, not_after_ = 0;
   std::vector<std::string> certificate_names_;
 };
 
@@ -118,6 +119,9 @@ class TlsServerSelector {
   // during the call only. Null: the handshake is refused with the alert unrecognized_name.
   virtual std::shared_ptr<const TlsContext> select(std::string_view sni) = 0;
 };
+
+// "2026-11-25T02:37:09Z", for messages about when a certificate is valid.
+std::string validity_text(int64_t seconds);
 
 // Whether `text` is a certificate chain and a key that belong together, as TlsContext::server()
 // would say: for validating an object before it is used.

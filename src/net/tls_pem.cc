@@ -15,6 +15,7 @@
 #include <sstream>
 
 #include "net/address.h"
+#include "net/tls_context.h"
 
 namespace sluice::net {
 namespace {
@@ -147,7 +148,7 @@ Result<TlsIdentity> parse_identity(std::string_view certificate_pem, std::string
   if (Status belongs = check_key_belongs(*chain, key->get()); !belongs) return belongs.error();
   X509* leaf = (*chain)[0].get();
   if (!allow_expired && not_after(leaf) < std::time(nullptr)) {
-    return pem_error("certificate", "expired on " + not_after_text(leaf));
+    return pem_error("certificate", "expired on " + validity_text(not_after(leaf)));
   }
   return TlsIdentity{std::move(*chain), std::move(*key)};
 }
@@ -183,8 +184,13 @@ int64_t not_after(X509* certificate) {
   return ASN1_TIME_to_posix(X509_get0_notAfter(certificate), &seconds) ? seconds : 0;
 }
 
-std::string not_after_text(X509* certificate) {
-  std::time_t seconds = not_after(certificate);
+int64_t not_before(X509* certificate) {
+  int64_t seconds = 0;
+  return ASN1_TIME_to_posix(X509_get0_notBefore(certificate), &seconds) ? seconds : 0;
+}
+
+std::string validity_text(int64_t time) {
+  const std::time_t seconds = time;
   std::tm utc;
   char text[32];
   gmtime_r(&seconds, &utc);

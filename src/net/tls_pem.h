@@ -33,8 +33,9 @@ Result<bssl::UniquePtr<X509_STORE>> parse_trust_store(std::string_view what, std
 // The system's trust anchors, read once and shared.
 Result<bssl::UniquePtr<X509_STORE>> system_trust_store();
 
+// Seconds since 1970.
+int64_t not_before(X509* certificate);
 int64_t not_after(X509* certificate);
-std::string not_after_text(X509* certificate);
 // SHA-256 of the DER form.
 std::string certificate_hash(const X509* certificate);
 

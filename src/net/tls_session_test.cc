@@ -415,6 +415,50 @@ TEST_P(Resumption, KeepsThePeerCertificate) {
   }
 }
 
+// A session of a client that was verified against one CA does not resume where another is asked for: a full handshake
+// follows, which that client fails.
+TEST_P(Resumption, NotWhenTheClientCaHasChanged) {
+  const TestCertificate second_ca = make_test_ca("second ca");
+  config.client_auth = ClientAuth::kRequired;
+  config.client_ca_pem = ca().certificate_pem();
+  auto before = server_context(config);
+  config.client_ca_pem = second_ca.certificate_pem();
+  auto after = server_context(config);
+  TlsClientConfig with = client_config();
+  with.max_version = GetParam();
+  with.certificate_pem = client_leaf().certificate_pem();
+  with.private_key_pem = client_leaf().key_pem();
+  client = client_context(with);
+  EXPECT_FALSE(connect(before));
+  EXPECT_TRUE(connect(before));
+  MapSelector selector(after);
+  TlsPair pair(selector, client, {.cache = cache});
+  pair.handshake();
+  EXPECT_EQ(pair.server_result.status, IoStatus::kError);
+  EXPECT_NE(pair.server->error_text().find("certificate verify failed"), std::string::npos)
+      << pair.server->error_text();
+}
+
+TEST_P(Resumption, NotWhenTheClientsCertificateHasExpired) {
+  const TestCertificate brief = make_test_certificate({.common_name = "brief", .valid_for = 2}, &ca());
+  config.client_auth = ClientAuth::kRequired;
+  config.client_ca_pem = ca().certificate_pem();
+  auto server = server_context(config);
+  TlsClientConfig with = client_config();
+  with.max_version = GetParam();
+  with.certificate_pem = brief.certificate_pem();
+  with.private_key_pem = brief.key_pem();
+  client = client_context(with);
+  EXPECT_FALSE(connect(server));
+  EXPECT_TRUE(connect(server));
+  std::this_thread::sleep_for(std::chrono::milliseconds(3100));
+  MapSelector selector(server);
+  TlsPair pair(selector, client, {.cache = cache});
+  pair.handshake();
+  EXPECT_EQ(pair.server_result.status, IoStatus::kError);
+  EXPECT_NE(pair.server->error_text().find("certificate has expired"), std::string::npos) << pair.server->error_text();
+}
+
 TEST(TlsSession, ContextsAreSharedByThreads) {
   auto keys = std::make_shared<TlsTicketKeys>(1000);
   TlsServerConfig config = server_config();

@@ -25,11 +25,4 @@ void add_vary(http::HeaderMap& headers, std::string_view name) {
   headers.set(HeaderId::kVary, headers.arena()->concat(before, ", ", name));
 }
 
-bool is_grpc(const http::RequestHead& request) {
-  constexpr std::string_view kGrpc = "application/grpc";
-  const std::string_view type = request.headers.get(HeaderId::kContentType);
-  return type.substr(0, kGrpc.size()) == kGrpc &&
-         (type.size() == kGrpc.size() || type[kGrpc.size()] == '+' || type[kGrpc.size()] == ';');
-}
-
 }  // namespace sluice::plugins

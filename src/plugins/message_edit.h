@@ -19,7 +19,4 @@ void set_target(http::RequestHead& request, std::string_view target);
 // Adds a field name to Vary, unless it is there already.
 void add_vary(http::HeaderMap& headers, std::string_view name);
 
-// Whether the request is a gRPC call: its content type is application/grpc, alone or with a suffix.
-bool is_grpc(const http::RequestHead& request);
-
 }  // namespace sluice::plugins

@@ -1,10 +1,13 @@
 #include "plugins/registry.h"
 
+#include "plugins/basic_auth/filter.h"
 #include "plugins/compression/filter.h"
 #include "plugins/cors/filter.h"
 #include "plugins/fault/filter.h"
 #include "plugins/header_control/filter.h"
+#include "plugins/ip_restriction/filter.h"
 #include "plugins/local_rate_limit/filter.h"
+#include "plugins/mirror/filter.h"
 #include "plugins/redirect/filter.h"
 #include "plugins/rewrite/filter.h"
 
@@ -12,8 +15,16 @@ namespace sluice::plugins {
 
 const std::vector<Plugin>& all() {
   static const std::vector<Plugin> kAll = {
-      compression::plugin(),      cors::plugin(),     fault::plugin(),   header_control::plugin(),
-      local_rate_limit::plugin(), redirect::plugin(), rewrite::plugin(),
+      basic_auth::plugin(),
+      compression::plugin(),
+      cors::plugin(),
+      fault::plugin(),
+      header_control::plugin(),
+      ip_restriction::plugin(),
+      local_rate_limit::plugin(),
+      mirror::plugin(),
+      redirect::plugin(),
+      rewrite::plugin(),
   };
   return kAll;
 }

@@ -10,13 +10,16 @@ const config::RetryPolicy kRetry;
 
 class CallOut final : public filter::CallReceiver::Call, private UpstreamRequest::Owner, public event::Destroyable {
  public:
+  // `receiver` is null if nobody wants the answer.
   CallOut(Worker& worker, const config::Snapshot& snapshot, const filter::HttpCall& call,
-          filter::CallReceiver& receiver)
+          filter::CallReceiver* receiver)
       : worker_(worker),
-        receiver_(&receiver),
+        receiver_(receiver),
+        unattended_(!receiver),
         max_response_bytes_(call.max_response_bytes),
         upstream_(worker.loop(), worker.random(), *this) {
-    receiver.attach(this);
+    if (receiver) receiver->attach(this);
+    if (unattended_) worker.unattended_calls().insert(this);
     const uint32_t* slot = snapshot.cluster_slots.find(call.cluster);
     cluster_ = slot ? worker.clusters().get(snapshot, *slot) : nullptr;
     worker.loop().arm(timer_, cluster_ ? call.timeout_ms : 0);
@@ -84,6 +87,10 @@ class CallOut final : public filter::CallReceiver::Call, private UpstreamRequest
     if (end) deliver(true);
   }
   void on_upstream_data(Slice data, bool end) override {
+    if (unattended_) {
+      if (end) deliver(true);
+      return;
+    }
     if (result_.body.size() + data.size() > max_response_bytes_) {
       result_.error = "response larger than " + std::to_string(max_response_bytes_) + " bytes";
       return deliver(false);
@@ -113,6 +120,7 @@ class CallOut final : public filter::CallReceiver::Call, private UpstreamRequest
   void end() {
     if (ended_) return;
     ended_ = true;
+    if (unattended_) worker_.unattended_calls().erase(this);
     if (cluster_ && !std::exchange(started_, true)) --cluster_->counters.pending;
     start_.stop();
     timer_.cancel();
@@ -122,6 +130,7 @@ class CallOut final : public filter::CallReceiver::Call, private UpstreamRequest
 
   Worker& worker_;
   filter::CallReceiver* receiver_;
+  const bool unattended_;
   const size_t max_response_bytes_;
   upstream::ClusterState* cluster_ = nullptr;
   Arena arena_;
@@ -139,7 +148,12 @@ class CallOut final : public filter::CallReceiver::Call, private UpstreamRequest
 
 void start_call_out(Worker& worker, const config::Snapshot& snapshot, const filter::HttpCall& call,
                     filter::CallReceiver& receiver) {
-  new CallOut(worker, snapshot, call, receiver);  // destroys itself
+  new CallOut(worker, snapshot, call, &receiver);  // destroys itself
+}
+
+void send_call_out(Worker& worker, const config::Snapshot& snapshot, const filter::HttpCall& call) {
+  constexpr uint32_t kMost = 256;
+  if (worker.unattended_calls().size() < kMost) new CallOut(worker, snapshot, call, nullptr);
 }
 
 }  // namespace sluice::proxy

@@ -12,4 +12,7 @@ class Worker;
 void start_call_out(Worker& worker, const config::Snapshot& snapshot, const filter::HttpCall& call,
                     filter::CallReceiver& receiver);
 
+// Starts a call whose answer nobody wants. Dropped if too many of them are under way on this worker.
+void send_call_out(Worker& worker, const config::Snapshot& snapshot, const filter::HttpCall& call);
+
 }  // namespace sluice::proxy

@@ -90,10 +90,10 @@ uint64_t grpc_timeout_ms(std::string_view text) {
 Exchange::Exchange(Worker& worker, http::ServerStream& downstream, http::RequestHead& request)
     : worker_(worker),
       downstream_(&downstream),
-      request_(request),
       snapshot_(worker.snapshot()),
       filters_(*this),
       upstream_(worker.loop(), worker.random(), *this),
+      request_(request),
       start_ns_(worker.loop().now_ns()),
       start_wall_us_(worker.loop().wall_us()),
       buffer_limit_(snapshot_->globals->downstream_buffer_limit) {
@@ -108,6 +108,7 @@ Random& Exchange::random() { return worker_.random(); }
 bool Exchange::start(bool end) {
   request_end_ = end;
   touch();
+  config::prefetch_host(*snapshot_, request_.authority);
   const config::Globals& globals = *snapshot_->globals;
   original_path_ = request_.path;
   if (request_.path != "*") request_.path = normalize_path(request_.path, arena());
@@ -156,6 +157,10 @@ bool Exchange::resolve_route() {
     return false;
   }
   route_ = match.route;
+  route_stats_ = &worker_.stats().routes.at(route_->stats_slot);
+  // Written at the end of the exchange; with many routes they are not in the cache, and until then they can be.
+  __builtin_prefetch(route_stats_, 1);
+  __builtin_prefetch(&route_stats_->latency, 1);
   const http::ConnectionInfo& connection = downstream_->connection();
   if (connection.tls && match.host->requires_mtls_sni) {
     // The client has shown a certificate for the host it named in the handshake; it must not be used for another.
@@ -187,7 +192,8 @@ void Exchange::choose_destination() {
     }
   }
   cluster_slot_ = destination_->cluster;
-  cluster_name_ = destination_->cluster_name;
+  const config::Cluster* cluster = snapshot_->clusters.get(cluster_slot_);
+  cluster_name_ = cluster ? cluster->name : destination_->cluster_name;
 }
 
 void Exchange::build_filters() {
@@ -210,6 +216,8 @@ bool Exchange::select_cluster(std::string_view name) {
 void Exchange::call(const filter::HttpCall& call, filter::CallReceiver& receiver) {
   start_call_out(worker_, *snapshot_, call, receiver);
 }
+
+void Exchange::send(const filter::HttpCall& call) { send_call_out(worker_, *snapshot_, call); }
 
 void Exchange::add_log_field(std::string_view name, std::string_view value) {
   log_fields_ = arena().create<LogField>(LogField{name, value, log_fields_});
@@ -238,6 +246,13 @@ void Exchange::forward(bool end) {
   phase_ = Phase::kForwarding;
   upstream::ClusterState* cluster =
       cluster_slot_ == UINT32_MAX ? nullptr : worker_.clusters().get(*snapshot_, cluster_slot_);
+  if (route_->fallback && (!cluster || !cluster->choose(false, 0, {}))) {
+    if (upstream::ClusterState* fallback = usable_fallback()) {
+      cluster = fallback;
+      cluster_slot_ = route_->fallback->cluster;
+      cluster_name_ = route_->fallback->cluster_name;
+    }
+  }
   if (!cluster) return answer(503, "", "cluster_not_found", ResponseFlag::kNoCluster);
 
   const config::Globals& globals = *snapshot_->globals;
@@ -257,24 +272,8 @@ void Exchange::forward(bool end) {
     arm_timer();
   }
 
-  UpstreamRequest::Target target;
-  target.cluster = cluster;
-  target.retry = route_->retry ? route_->retry.get() : &kDefaultRetry;
-  const config::HashPolicy& policy =
-      route_->hash.source != config::HashPolicy::Source::kNone ? route_->hash : cluster->config().hash;
-  target.has_hash = hash_of(policy, &target.hash);
-  if (cluster->config().send_proxy_protocol) {
-    const net::Address& local = downstream_->connection().local;
-    const std::string header = cluster->config().send_proxy_protocol == 1
-                                   ? net::write_proxy_protocol_v1(downstream_->connection().peer, local)
-                                   : net::write_proxy_protocol_v2(downstream_->connection().peer, local);
-    target.proxy_header = arena().copy(header);
-  }
-  if (request_.expect_continue && !end) {
-    http::ResponseHead informational;
-    informational.status = 100;
-    downstream_->send_informational(informational);
-  }
+  const UpstreamRequest::Target target = target_of(*cluster);
+  send_continue();
   if (!request_.upgrade.empty()) {
     // What follows is the tunnel's; it must not reach a server that has not agreed to it.
     downstream_->pause();
@@ -282,6 +281,62 @@ void Exchange::forward(bool end) {
     end = end || request_.version != http::Protocol::kHttp2;
   }
   upstream_.start(target, request_, end);
+}
+
+void Exchange::send_continue() {
+  if (!request_.expect_continue || request_end_ || local_reply_) return;
+  request_.expect_continue = false;
+  http::ResponseHead informational;
+  informational.status = 100;
+  downstream_->send_informational(informational);
+}
+
+UpstreamRequest::Target Exchange::target_of(upstream::ClusterState& cluster) {
+  UpstreamRequest::Target target;
+  target.cluster = &cluster;
+  target.retry = route_->retry ? route_->retry.get() : &kDefaultRetry;
+  target.has_hash = hash_of(cluster.config().hash, &target.hash);
+  if (cluster.config().send_proxy_protocol) {
+    const net::Address& local = downstream_->connection().local;
+    const std::string header = cluster.config().send_proxy_protocol == 1
+                                   ? net::write_proxy_protocol_v1(downstream_->connection().peer, local)
+                                   : net::write_proxy_protocol_v2(downstream_->connection().peer, local);
+    target.proxy_header = arena().copy(header);
+  }
+  return target;
+}
+
+// The fallback service's cluster if it can serve; null otherwise, or if the route has none.
+upstream::ClusterState* Exchange::usable_fallback() {
+  if (!route_->fallback) return nullptr;
+  upstream::ClusterState* cluster = worker_.clusters().get(*snapshot_, route_->fallback->cluster);
+  return cluster && cluster->choose(false, 0, {}) ? cluster : nullptr;
+}
+
+bool Exchange::falls_back_on(int status) {
+  if (!route_->fallback || fell_back_ || head_sent_ || local_reply_) return false;
+  const std::vector<uint16_t>& statuses = route_->fallback->statuses;
+  return std::find(statuses.begin(), statuses.end(), status) != statuses.end() && usable_fallback();
+}
+
+// Asks the fallback service for the page that the client gets instead of an error. The request's body has gone, or is
+// going, to the first service; this one gets none.
+void Exchange::fall_back() {
+  fell_back_ = true;
+  const config::Fallback& fallback = *route_->fallback;
+  cluster_slot_ = fallback.cluster;
+  cluster_name_ = fallback.cluster_name;
+  request_.path = "/";
+  request_.upgrade = {};
+  request_.content_length = -1;
+  for (HeaderId id : {HeaderId::kContentLength, HeaderId::kTransferEncoding, HeaderId::kExpect}) {
+    request_.headers.remove(id);
+  }
+  request_.headers.set("x-envoy-route-name", arena().concat(route_->name, "-fallback"));
+  request_.headers.set("x-envoy-fallback-service", fallback.service);
+  early_.clear();
+  upstream_.start(target_of(*worker_.clusters().get(*snapshot_, cluster_slot_)), request_, true);
+  if (!over()) update_request_flow();
 }
 
 bool Exchange::hash_of(const config::HashPolicy& policy, uint64_t* hash) {
@@ -327,6 +382,7 @@ void Exchange::on_data(Slice data, bool end) {
   request_end_ = request_end_ || end;
   touch();
   if (local_reply_ || (upstream_done_ && phase_ != Phase::kTunnel)) return;
+  if (fell_back_ && phase_ != Phase::kTunnel) return;
   if (phase_ == Phase::kTunnel) {
     upstream_.send_data(std::move(data), end);
     end_tunnel_if_done();
@@ -344,7 +400,7 @@ void Exchange::on_data(Slice data, bool end) {
 
 void Exchange::on_data_through(Direction direction, SliceQueue& data, bool end) {
   if (direction == Direction::kRequest) {
-    if (upstream_done_) return;
+    if (upstream_done_ || fell_back_) return;
     while (data.count() > 1) upstream_.send_data(data.pop_front(), false);
     if (!data.empty()) {
       upstream_.send_data(data.pop_front(), end);
@@ -368,14 +424,14 @@ void Exchange::on_trailers(const http::HeaderMap& trailers) {
     upstream_.send_data(Slice(), true);
     return end_tunnel_if_done();
   }
-  if (local_reply_ || upstream_done_) return;
+  if (local_reply_ || upstream_done_ || fell_back_) return;
   if (filters_.empty()) return upstream_.send_trailers(trailers);
   filters_.trailers(*this, Direction::kRequest, const_cast<http::HeaderMap&>(trailers));
 }
 
 void Exchange::on_trailers_through(Direction direction, const http::HeaderMap& trailers) {
   if (direction == Direction::kRequest) {
-    if (!upstream_done_) upstream_.send_trailers(trailers);
+    if (!upstream_done_ && !fell_back_) upstream_.send_trailers(trailers);
     return;
   }
   downstream_->send_trailers(trailers);
@@ -469,7 +525,8 @@ void Exchange::on_reset(http::StreamError error, std::string_view detail) {
       break;
     case http::StreamError::kTimeout:
       flags_.add(ResponseFlag::kStreamIdle);
-      break;
+      details_ = head_sent_ ? "response_write_timeout" : "request_body_timeout";
+      return close(http::StreamError::kNone, false);
     default:
       if (!(phase_ == Phase::kTunnel)) flags_.add(ResponseFlag::kDownstreamDisconnect);
       break;

@@ -16,6 +16,7 @@
 namespace sluice::proxy {
 
 class Worker;
+struct ResponseStats;
 
 class Exchange final : public http::StreamHandler,
                        public filter::Context,
@@ -56,6 +57,7 @@ class Exchange final : public http::StreamHandler,
   void clear_route() override { reroute_ = true; }
   bool select_cluster(std::string_view name) override;
   void call(const filter::HttpCall& call, filter::CallReceiver& receiver) override;
+  void send(const filter::HttpCall& call) override;
   void add_flag(filter::ResponseFlag flag) override { flags_.add(flag); }
   void add_log_field(std::string_view name, std::string_view value) override;
 
@@ -73,6 +75,7 @@ class Exchange final : public http::StreamHandler,
   void on_held(Direction direction, size_t bytes, bool collecting) override;
   bool stopped(Direction direction) override;
   void after_request_headers() override;
+  void on_request_body_wanted() override { send_continue(); }
 
   // UpstreamRequest::Owner
   Arena& upstream_arena() override { return *request_.headers.arena(); }
@@ -87,6 +90,12 @@ class Exchange final : public http::StreamHandler,
   void choose_destination();
   void build_filters();
   void forward(bool end);
+  // Tells a client that waits for it (Expect: 100-continue) to send the body. Once; later calls do nothing.
+  void send_continue();
+  upstream::ClusterState* usable_fallback();
+  bool falls_back_on(int status);
+  void fall_back();
+  UpstreamRequest::Target target_of(upstream::ClusterState& cluster);
   bool hash_of(const config::HashPolicy& policy, uint64_t* hash);
   void add_response_fields(http::ResponseHead& head);
   void adapt_upgrade(http::ResponseHead& head);
@@ -109,45 +118,14 @@ class Exchange final : public http::StreamHandler,
   void end_response();
   void close(http::StreamError error, bool complete);
   void record();
-  bool is_grpc() const;
+  bool is_grpc() const { return http::is_grpc(request_); }
   bool over() const { return phase_ == Phase::kDone; }
 
+  // What each piece of a body needs comes first: under many slow streams all of it is cold.
   Worker& worker_;
   http::ServerStream* downstream_;
-  http::RequestHead& request_;
-  http::ResponseHead* response_ = nullptr;
-  SnapshotRef snapshot_;
-  const config::Route* route_ = nullptr;
-  const config::Destination* destination_ = nullptr;
-  uint32_t cluster_slot_ = UINT32_MAX;
-  std::string_view cluster_name_;
-  net::Address client_;
-  FilterRun filters_;
-  UpstreamRequest upstream_;
-  event::MemberTimer<Exchange, &Exchange::on_timer> timer_{this};
-
-  uint64_t start_ns_;
-  uint64_t start_wall_us_;
-  uint64_t upstream_ns_ = 0;  // when the response head came
-  uint64_t deadline_ms_ = 0;  // of the whole exchange; 0: none
-  uint64_t idle_timeout_ms_ = 0;
   uint64_t last_activity_ms_ = 0;
-  size_t buffer_limit_;
-  uint64_t bytes_received_ = 0;
   uint64_t bytes_sent_ = 0;
-  std::string_view details_;
-  std::string_view upstream_failure_;
-  std::string_view service_time_;
-  std::string_view original_path_;
-  struct LogField {
-    std::string_view name, value;
-    LogField* next;
-  };
-  LogField* log_fields_ = nullptr;
-  std::unique_ptr<TunnelRecord> tunnel_;  // what the log of a tunnel needs; its arena is gone
-  SliceQueue early_;                      // bytes behind an upgrade request that has not been agreed to
-  ResponseFlags flags_;
-  int status_ = 0;
   Phase phase_ = Phase::kRequest;
   bool reroute_ = false;
   bool request_end_ = false;    // the client has sent everything
@@ -159,6 +137,41 @@ class Exchange final : public http::StreamHandler,
   bool upstream_paused_ = false;
   bool held_back_[2] = {false, false};  // a paused filter holds as much as it may
   bool grpc_deadline_ = false;
+  bool fell_back_ = false;  // the response comes from the route's fallback service
+  ResponseFlags flags_;
+  SnapshotRef snapshot_;
+  FilterRun filters_;
+  UpstreamRequest upstream_;
+
+  http::RequestHead& request_;
+  http::ResponseHead* response_ = nullptr;
+  const config::Route* route_ = nullptr;
+  ResponseStats* route_stats_ = nullptr;  // the route's, in the worker's statistics
+  const config::Destination* destination_ = nullptr;
+  uint32_t cluster_slot_ = UINT32_MAX;
+  std::string_view cluster_name_;
+  net::Address client_;
+  event::MemberTimer<Exchange, &Exchange::on_timer> timer_{this};
+
+  uint64_t start_ns_;
+  uint64_t start_wall_us_;
+  uint64_t upstream_ns_ = 0;  // when the response head came
+  uint64_t deadline_ms_ = 0;  // of the whole exchange; 0: none
+  uint64_t idle_timeout_ms_ = 0;
+  size_t buffer_limit_;
+  uint64_t bytes_received_ = 0;
+  std::string_view details_;
+  std::string_view upstream_failure_;
+  std::string_view service_time_;
+  std::string_view original_path_;
+  struct LogField {
+    std::string_view name, value;
+    LogField* next;
+  };
+  LogField* log_fields_ = nullptr;
+  std::unique_ptr<TunnelRecord> tunnel_;  // what the log of a tunnel needs; its arena is gone
+  SliceQueue early_;                      // bytes behind an upgrade request that has not been agreed to
+  int status_ = 0;
   const config::HashPolicy* set_cookie_ = nullptr;
   std::string_view cookie_value_;
 };

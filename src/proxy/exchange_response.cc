@@ -66,13 +66,6 @@ std::string_view set_cookie_text(const config::HashPolicy& policy, std::string_v
 
 }  // namespace
 
-bool Exchange::is_grpc() const {
-  const std::string_view type = request_.headers.get(HeaderId::kContentType);
-  constexpr std::string_view kGrpc = "application/grpc";
-  return type.substr(0, kGrpc.size()) == kGrpc &&
-         (type.size() == kGrpc.size() || type[kGrpc.size()] == '+' || type[kGrpc.size()] == ';');
-}
-
 void Exchange::on_upstream_informational(http::ResponseHead& head) {
   // We have answered Expect ourselves.
   if (head.status != 100 && !head_sent_) downstream_->send_informational(head);
@@ -80,6 +73,14 @@ void Exchange::on_upstream_informational(http::ResponseHead& head) {
 
 void Exchange::on_upstream_response(http::ResponseHead& head, bool end) {
   touch();
+  if (falls_back_on(head.status)) {
+    if (end) {
+      upstream_.finish();
+    } else {
+      upstream_.cancel();
+    }
+    return fall_back();
+  }
   response_ = &head;
   phase_ = Phase::kResponding;
   upstream_ns_ = loop().now_ns();
@@ -210,6 +211,7 @@ void Exchange::on_upstream_failed(const UpstreamFailure& failure) {
   flags_.add(failure.flag);
   if (failure.retries_exhausted) flags_.add(ResponseFlag::kRetryLimit);
   upstream_failure_ = failure.transport;
+  if (falls_back_on(failure.status)) return fall_back();
   if (head_sent_) {
     if (phase_ == Phase::kTunnel) return close(http::StreamError::kConnectionClosed, false);
     return cut_off(failure.flag, failure.details);
@@ -398,11 +400,10 @@ void Exchange::record() {
   const uint64_t duration_us = (loop().now_ns() - start_ns_) / 1000;
   WorkerStats& stats = worker_.stats();
   const int logged_status = head_sent_ ? status_ : 0;
-  if (route_) {
-    ResponseStats& route = stats.route(route_->name);
-    route.record(logged_status, duration_us);
-    route.bytes_received += bytes_received_;
-    route.bytes_sent += bytes_sent_;
+  if (route_stats_) {
+    route_stats_->record(logged_status, duration_us);
+    route_stats_->bytes_received += bytes_received_;
+    route_stats_->bytes_sent += bytes_sent_;
   }
   if (!cluster_name_.empty() && upstream_.started()) {
     ClusterStats& cluster = stats.cluster(cluster_name_);

@@ -58,6 +58,7 @@ void FilterRun::run_headers(filter::Context& context, Direction direction, uint3
     Side& side = entry.sides[index(direction)];
     side.paused = side.headers_wait = true;
     ++paused_[index(direction)];
+    if (direction == Direction::kRequest && !end && entry.wants_body[index(direction)]) sink_.on_request_body_wanted();
     return;
   }
   sink_.on_headers_through(direction, end);

@@ -26,6 +26,8 @@ class FilterRun {
     // After each filter's request headers: true stops the run (the exchange was answered or ended meanwhile).
     virtual bool stopped(Direction direction) = 0;
     virtual void after_request_headers() = 0;
+    // A filter keeps the request headers until it has seen the body.
+    virtual void on_request_body_wanted() = 0;
 
    protected:
     ~Sink() = default;

@@ -38,6 +38,7 @@ class StubContext final : public filter::Context {
   void clear_route() override {}
   bool select_cluster(std::string_view) override { return false; }
   void call(const filter::HttpCall&, filter::CallReceiver&) override { std::abort(); }
+  void send(const filter::HttpCall&) override {}
   void add_flag(filter::ResponseFlag) override {}
   void add_log_field(std::string_view, std::string_view) override {}
 
@@ -88,6 +89,7 @@ struct World final : FilterRun::Sink {
   std::map<std::string, std::function<Status(SliceQueue*)>> script;  // by "<name><event>"
   bool stop[2] = {false, false};
   int destroyed = 0;
+  int bodies_wanted = 0;
   size_t most_held = 0;
   bool collecting = false;
   std::string through[2], trailers[2];
@@ -142,6 +144,7 @@ struct World final : FilterRun::Sink {
   }
   bool stopped(Direction direction) override { return stop[static_cast<int>(direction)]; }
   void after_request_headers() override { log += "'"; }
+  void on_request_body_wanted() override { ++bodies_wanted; }
 };
 
 Scripted::~Scripted() { ++world->destroyed; }
@@ -248,6 +251,21 @@ TEST(FilterRun, ResumesInsideItsOwnEventLater) {
   EXPECT_EQ(w.take(), "AH '>H AB AB! ");
   w.run.resume(w.context, kIn, w.filter(0));
   EXPECT_EQ(w.take(), ">ab! ");
+}
+
+TEST(FilterRun, TellsWhoWaitsForTheBody) {
+  World w("aBC");
+  for (const char* event : {"aH", "BH", "CH"}) w.pause(event);
+  w.run.headers(w.context, kIn, false);
+  EXPECT_EQ(w.bodies_wanted, 0) << "this one does not look at bodies";
+  w.run.resume(w.context, kIn, w.filter(0));
+  EXPECT_EQ(w.bodies_wanted, 1);
+  w.run.resume(w.context, kIn, w.filter(1));
+  EXPECT_EQ(w.bodies_wanted, 2);
+  World bodiless("A");
+  bodiless.pause("AH!");
+  bodiless.run.headers(bodiless.context, kIn, true);
+  EXPECT_EQ(bodiless.bodies_wanted, 0);
 }
 
 TEST(FilterRun, TwoFiltersPauseInTurn) {

@@ -8,9 +8,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <map>
+#include <set>
 
 #include "proxy/worker.h"
 
@@ -122,13 +124,14 @@ void Gateway::collect(std::function<void(Report)> done) {
   for (const auto& owned : workers_) {
     Worker* worker = owned.get();
     worker->loop().post([this, worker, gathering] {
-      WorkerStats stats = worker->stats();
+      auto stats = std::make_shared<WorkerStats>();
+      stats->merge(worker->stats());
       const BlockPoolStats blocks = block_pool_stats();
-      stats.block_bytes_in_use = blocks.in_use_bytes;
-      stats.block_bytes_free = blocks.free_bytes;
+      stats->block_bytes_in_use = blocks.in_use_bytes;
+      stats->block_bytes_free = blocks.free_bytes;
       std::vector<EndpointReport> endpoints = worker->endpoint_reports();
       control_loop_.post([gathering, stats = std::move(stats), endpoints = std::move(endpoints)] {
-        gathering->report.stats.merge(stats);
+        gathering->report.stats.merge(*stats);
         for (const EndpointReport& endpoint : endpoints) {
           EndpointReport& total = gathering->endpoints[{endpoint.cluster, endpoint.address}];
           total.cluster = endpoint.cluster;
@@ -149,6 +152,33 @@ void Gateway::collect(std::function<void(Report)> done) {
         gathering->done(std::move(gathering->report));
       });
     });
+  }
+}
+
+void Gateway::on_ejected(Worker& worker, const upstream::Ejection& ejection) {
+  const uint32_t* slot = snapshot_->cluster_slots.find(ejection.cluster);
+  const config::Cluster* cluster = slot ? snapshot_->clusters.get(*slot) : nullptr;
+  if (!cluster) return;
+  std::set<std::string> endpoints;
+  for (const config::Endpoint& endpoint : cluster->endpoints->endpoints) endpoints.insert(endpoint.address.to_string());
+  std::erase_if(ejected_, [&](const auto& entry) {
+    const auto& [name, until] = entry;
+    return until <= control_loop_.now_ms() || (name.first == ejection.cluster && !endpoints.contains(name.second));
+  });
+  const auto of_cluster = [&](const auto& entry) { return entry.first.first == ejection.cluster; };
+  const auto count = static_cast<size_t>(std::ranges::count_if(ejected_, of_cluster));
+
+  upstream::Ejection verdict = ejection;
+  const std::pair key{ejection.cluster, ejection.endpoint};
+  if (!ejected_.contains(key) && count >= upstream::max_ejected(*cluster)) {
+    verdict.until_ms = 0;
+    worker.loop().post([&worker, verdict] { worker.apply(verdict); });
+    return;
+  }
+  uint64_t& until = ejected_[key];
+  verdict.until_ms = until = std::max(until, ejection.until_ms);
+  for (const auto& owned : workers_) {
+    owned->loop().post([told = owned.get(), verdict] { told->apply(verdict); });
   }
 }
 

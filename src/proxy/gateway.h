@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -16,6 +17,7 @@
 #include "proxy/access_log.h"
 #include "proxy/options.h"
 #include "proxy/stats.h"
+#include "upstream/cluster.h"
 
 namespace sluice::proxy {
 
@@ -60,6 +62,10 @@ class Gateway {
   // Asks all workers; `done` is called on the control thread.
   void collect(std::function<void(Report)> done);
 
+  // A worker has ejected an endpoint: tells the others, or has it take that back if too many of the cluster's endpoints
+  // are ejected already.
+  void on_ejected(Worker& worker, const upstream::Ejection& ejection);
+
   // Stops accepting, lets connections finish, ends the workers. `done` is called on the control thread.
   void drain(std::function<void()> done);
   // After drain(): joins the threads.
@@ -83,6 +89,8 @@ class Gateway {
   mutable std::mutex snapshot_mutex_;  // held for a pointer copy, only when the version has changed
   std::shared_ptr<const config::Snapshot> snapshot_;
   std::atomic<uint32_t> connections_{0};
+  // Ejections in force: cluster and endpoint → until when.
+  std::map<std::pair<std::string, std::string>, uint64_t> ejected_;
   bool draining_ = false;
 };
 

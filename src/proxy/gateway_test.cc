@@ -3,156 +3,15 @@
 
 #include "proxy/gateway.h"
 
-#include <arpa/inet.h>
-#include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <atomic>
-#include <memory>
-#include <string>
-#include <thread>
-#include <vector>
-
-#include "config/router.h"
+#include "proxy/gateway_test_support.h"
 
 namespace sluice::proxy {
 namespace {
 
-net::Address free_port() {
-  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in any{};
-  any.sin_family = AF_INET;
-  any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof(any);
-  if (::bind(fd, reinterpret_cast<sockaddr*>(&any), length) != 0) std::abort();
-  ::getsockname(fd, reinterpret_cast<sockaddr*>(&any), &length);
-  ::close(fd);
-  return net::Address::from_sockaddr(reinterpret_cast<sockaddr*>(&any), length);
-}
+using namespace test;
 
-int connect_to(const net::Address& address) {
-  sockaddr_storage storage;
-  const socklen_t length = address.to_sockaddr(&storage);
-  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-  if (::connect(fd, reinterpret_cast<sockaddr*>(&storage), length) != 0) {
-    ::close(fd);
-    return -1;
-  }
-  timeval limit{20, 0};
-  ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-  return fd;
-}
-
-// One keep-alive request; the whole response with its (stated) body.
-std::string ask(int fd, const std::string& request) {
-  if (::send(fd, request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size())) return "";
-  std::string in;
-  char buffer[4096];
-  while (true) {
-    const size_t end = in.find("\r\n\r\n");
-    if (end != std::string::npos) {
-      const size_t at = in.find("content-length: ");
-      const size_t body = at < end ? std::stoul(in.substr(at + 16)) : 0;
-      if (in.size() >= end + 4 + body) return in;
-    }
-    const ssize_t n = ::recv(fd, buffer, sizeof(buffer), 0);
-    if (n <= 0) return in + "<cut>";
-    in.append(buffer, static_cast<size_t>(n));
-  }
-}
-
-// Answers every request with its own name, as long as the connection lasts.
-class Upstream {
- public:
-  explicit Upstream(std::string name) : name_(std::move(name)) {
-    listener_ = ::socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in any{};
-    any.sin_family = AF_INET;
-    any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t length = sizeof(any);
-    if (::bind(listener_, reinterpret_cast<sockaddr*>(&any), length) != 0 || ::listen(listener_, 100) != 0)
-      std::abort();
-    ::getsockname(listener_, reinterpret_cast<sockaddr*>(&any), &length);
-    address = net::Address::from_sockaddr(reinterpret_cast<sockaddr*>(&any), length);
-    accepting_ = std::thread([this] {
-      int fd;
-      while ((fd = ::accept(listener_, nullptr, nullptr)) >= 0) {
-        serving_.emplace_back([this, fd] { serve(fd); });
-      }
-    });
-  }
-  ~Upstream() {
-    ::shutdown(listener_, SHUT_RDWR);
-    accepting_.join();
-    for (std::thread& thread : serving_) thread.join();
-    ::close(listener_);
-  }
-  net::Address address;
-
- private:
-  void serve(int fd) {
-    std::string in;
-    char buffer[4096];
-    ssize_t n;
-    const std::string answer =
-        "HTTP/1.1 200 OK\r\ncontent-length: " + std::to_string(name_.size()) + "\r\n\r\n" + name_;
-    while ((n = ::recv(fd, buffer, sizeof(buffer), 0)) > 0) {
-      in.append(buffer, static_cast<size_t>(n));
-      for (size_t end; (end = in.find("\r\n\r\n")) != std::string::npos; in.erase(0, end + 4)) {
-        if (::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL) <= 0) break;
-      }
-    }
-    ::close(fd);
-  }
-  std::string name_;
-  int listener_;
-  std::thread accepting_;
-  std::vector<std::thread> serving_;
-};
-
-std::shared_ptr<config::Snapshot> make_snapshot(uint64_t version, const Upstream& upstream, const std::string& name) {
-  auto out = std::make_shared<config::Snapshot>();
-  out->version = version;
-  auto cluster = std::make_shared<config::Cluster>();
-  cluster->name = "outbound|80||" + name;
-  cluster->service = name;
-  cluster->slot = 0;
-  auto set = std::make_shared<config::EndpointSet>();
-  config::Endpoint endpoint;
-  endpoint.address = upstream.address;
-  set->endpoints.push_back(endpoint);
-  cluster->endpoints = set;
-  out->clusters.set(0, cluster);
-  out->cluster_slots.set(cluster->name, std::make_shared<const uint32_t>(0));
-  auto route = std::make_shared<config::Route>();
-  route->name = "default/" + name;
-  config::Destination destination;
-  destination.cluster = 0;
-  destination.cluster_name = cluster->name;
-  route->destinations.push_back(destination);
-  route->total_weight = 1;
-  auto host = std::make_shared<config::VirtualHost>();
-  host->domain = "*";
-  host->routes.push_back(route);
-  out->hosts.set("*", host);
-  return out;
-}
-
-// Runs the control loop on this thread until `done`.
-template <typename Done>
-void run_until(event::Loop& loop, Done done) {
-  for (int i = 0; i < 20'000 && !done(); ++i) loop.run_once(5);
-  ASSERT_TRUE(done());
-}
-
-void finish(event::Loop& control, Gateway& gateway) {
-  bool drained = false;
-  gateway.drain([&] { drained = true; });
-  run_until(control, [&] { return drained; });
-  gateway.join();
-  control.run_once(0);  // snapshots that came back
+std::shared_ptr<config::Snapshot> only(uint64_t version, const Upstream& upstream, const std::string& name) {
+  return make_snapshot(version, {make_cluster(name, 0, {upstream.address})});
 }
 
 TEST(Gateway, PublishesWhileRequestsRun) {
@@ -168,7 +27,7 @@ TEST(Gateway, PublishesWhileRequestsRun) {
   std::vector<std::weak_ptr<const config::Snapshot>> published;
   {
     Gateway gateway(control, options, std::move(*log));
-    auto initial = make_snapshot(1, first, "first");
+    auto initial = only(1, first, "first");
     published.push_back(initial);
     gateway.publish(std::move(initial));
     const Status started = gateway.start();
@@ -200,7 +59,7 @@ TEST(Gateway, PublishesWhileRequestsRun) {
     }
     int reports = 0;
     for (uint64_t version = 2; version <= 1001; ++version) {
-      auto next = version % 2 ? make_snapshot(version, first, "first") : make_snapshot(version, second, "second");
+      auto next = version % 2 ? only(version, first, "first") : only(version, second, "second");
       published.push_back(next);
       gateway.publish(std::move(next));
       EXPECT_EQ(gateway.current()->version, version);
@@ -227,7 +86,7 @@ TEST(Gateway, PublishesWhileRequestsRun) {
     run_until(control, [&] { return collected; });
     EXPECT_EQ(last.stats.http.requests_http1, static_cast<uint64_t>(good.load()));
     uint64_t by_route = 0;
-    for (const auto& [name, stats] : last.stats.routes) by_route += stats.by_class[2];
+    last.stats.routes.for_each([&](uint32_t, const ResponseStats& stats) { by_route += stats.by_class[2]; });
     EXPECT_EQ(by_route, static_cast<uint64_t>(good.load()));
     finish(control, gateway);
     // Old snapshots are not kept by anybody.
@@ -246,7 +105,7 @@ TEST(Gateway, DrainAnswersWhatIsUnderWay) {
   options.drain_deadline_ms = 5000;
   options.listeners.push_back({free_port(), false, false});
   Gateway gateway(control, options, nullptr);
-  gateway.publish(make_snapshot(1, upstream, "only"));
+  gateway.publish(only(1, upstream, "only"));
   ASSERT_TRUE(gateway.start().ok());
   std::vector<int> fds;
   for (int i = 0; i < 6; ++i) {
@@ -260,6 +119,81 @@ TEST(Gateway, DrainAnswersWhatIsUnderWay) {
     ::close(fd);
   }
   EXPECT_EQ(connect_to(options.listeners[0].address), -1);
+}
+
+// What the gateway says of its endpoints.
+std::vector<EndpointReport> endpoints_of(event::Loop& control, Gateway& gateway) {
+  std::vector<EndpointReport> endpoints;
+  bool done = false;
+  gateway.collect([&](Report report) {
+    endpoints = std::move(report.endpoints);
+    done = true;
+  });
+  run_until(control, [&] { return done; });
+  return endpoints;
+}
+
+size_t ejected(const std::vector<EndpointReport>& endpoints, uint32_t workers) {
+  size_t count = 0;
+  for (const EndpointReport& endpoint : endpoints) count += endpoint.ejected_workers == workers;
+  return count;
+}
+
+TEST(Gateway, WorkersShareEjections) {
+  Upstream bad([](const std::string&) { return Upstream::response("", "500 No"); });
+  Upstream good("good");
+  event::Loop control;
+  Options options;
+  options.workers = 2;
+  options.listeners.push_back({free_port(), false, false});
+  Gateway gateway(control, options, nullptr);
+  auto cluster = make_cluster("be", 0, {bad.address, good.address});
+  cluster->load_balancing = config::LoadBalancing::kRoundRobin;
+  cluster->outlier.consecutive_5xx = 3;
+  cluster->outlier.base_ejection_time = std::chrono::milliseconds(700);
+  cluster->outlier.max_ejection_percent = 50;
+  gateway.publish(make_snapshot(1, {cluster}));
+  ASSERT_TRUE(gateway.start().ok());
+  // One connection, so one worker; the other has not seen a single request.
+  const int fd = connect_to(options.listeners[0].address);
+  for (int i = 0; i < 20 && bad.requests < 3; ++i) ask(fd, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+  EXPECT_EQ(bad.requests.load(), 3);
+  run_until(control, [&] { return ejected(endpoints_of(control, gateway), 2) == 1; });
+  run_until(control, [&] { return ejected(endpoints_of(control, gateway), 0) == 2; });
+  ::close(fd);
+  finish(control, gateway);
+}
+
+// Workers that find different endpoints bad at the same time still eject no more than the share together.
+TEST(Gateway, WorkersShareTheEjectionLimit) {
+  std::vector<std::unique_ptr<Upstream>> upstreams;
+  std::vector<net::Address> addresses;
+  for (int i = 0; i < 4; ++i) {
+    upstreams.push_back(
+        std::make_unique<Upstream>([](const std::string&) { return Upstream::response("", "500 No"); }));
+    addresses.push_back(upstreams.back()->address);
+  }
+  event::Loop control;
+  Options options;
+  options.workers = 2;
+  options.listeners.push_back({free_port(), false, false});
+  Gateway gateway(control, options, nullptr);
+  auto cluster = make_cluster("be", 0, addresses);
+  cluster->outlier.consecutive_5xx = 1;
+  cluster->outlier.max_ejection_percent = 25;
+  gateway.publish(make_snapshot(1, {cluster}));
+  ASSERT_TRUE(gateway.start().ok());
+  // Both workers decide before the control thread, which does not run meanwhile, can say anything.
+  for (int i = 0; i < 40; ++i) {
+    const int fd = connect_to(options.listeners[0].address);
+    ask(fd, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    ::close(fd);
+  }
+  run_until(control, [&] {
+    const auto endpoints = endpoints_of(control, gateway);
+    return ejected(endpoints, 2) == 1 && ejected(endpoints, 0) == 3;
+  });
+  finish(control, gateway);
 }
 
 TEST(Gateway, BindErrorsNameTheAddress) {

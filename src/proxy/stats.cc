@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 
 namespace sluice::proxy {
 
@@ -51,14 +52,6 @@ void ListenerStats::merge(const ListenerStats& other) {
 }
 
 namespace {
-
-template <typename Map>
-auto& entry_of(Map& map, std::string_view name) {
-  auto found = map.find(name);
-  if (found != map.end()) return found->second;
-  if (map.size() >= WorkerStats::kMaxNames) name = "other";
-  return map[std::string(name)];
-}
 
 std::string escape_label(std::string_view text) {
   std::string out;
@@ -112,38 +105,51 @@ class Writer {
 
 constexpr const char* kClassNames[] = {"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
 
-template <typename Map, typename Value>
-void per_name(Writer& writer, const Map& map, std::string_view label, std::string_view name, Value value) {
-  for (const auto& [key, stats] : map) {
-    writer.sample(name, std::string(label) + "=\"" + escape_label(key) + "\"", value(stats));
-  }
-}
+using Responses = std::map<std::string_view, const ResponseStats*>;
 
-template <typename Map>
-void response_families(Writer& writer, const Map& map, const std::string& label, const std::string& prefix) {
+void response_families(Writer& writer, const Responses& map, const std::string& label, const std::string& prefix) {
+  const auto labels = [&](std::string_view name) { return label + "=\"" + escape_label(name) + "\""; };
   writer.family(prefix + "_requests_total", "counter", "Completed requests by response class (none: no response).");
   for (const auto& [name, stats] : map) {
-    for (size_t i = 0; i < stats.by_class.size(); ++i) {
-      if (!stats.by_class[i]) continue;
-      writer.sample(prefix + "_requests_total",
-                    label + "=\"" + escape_label(name) + "\",response_code_class=\"" + kClassNames[i] + "\"",
-                    stats.by_class[i]);
+    for (size_t i = 0; i < stats->by_class.size(); ++i) {
+      if (!stats->by_class[i]) continue;
+      writer.sample(prefix + "_requests_total", labels(name) + ",response_code_class=\"" + kClassNames[i] + "\"",
+                    stats->by_class[i]);
     }
   }
   writer.family(prefix + "_request_duration_seconds", "histogram", "Time from request to end of response.");
   for (const auto& [name, stats] : map) {
-    writer.histogram(prefix + "_request_duration_seconds", label + "=\"" + escape_label(name) + "\"", stats.latency);
+    writer.histogram(prefix + "_request_duration_seconds", labels(name), stats->latency);
   }
   writer.family(prefix + "_received_bytes_total", "counter", "Request body bytes.");
-  per_name(writer, map, label, prefix + "_received_bytes_total", [](const auto& s) { return s.bytes_received; });
+  for (const auto& [name, stats] : map) {
+    writer.sample(prefix + "_received_bytes_total", labels(name), stats->bytes_received);
+  }
   writer.family(prefix + "_sent_bytes_total", "counter", "Response body bytes.");
-  per_name(writer, map, label, prefix + "_sent_bytes_total", [](const auto& s) { return s.bytes_sent; });
+  for (const auto& [name, stats] : map) writer.sample(prefix + "_sent_bytes_total", labels(name), stats->bytes_sent);
 }
 
 }  // namespace
 
-ResponseStats& WorkerStats::route(std::string_view name) { return entry_of(routes, name); }
-ClusterStats& WorkerStats::cluster(std::string_view name) { return entry_of(clusters, name); }
+ResponseStats& RouteStats::at(uint32_t slot) {
+  const size_t index = slot / kChunk;
+  if (index >= chunks_.size()) chunks_.resize(index + 1);
+  if (!chunks_[index]) chunks_[index] = std::make_unique<Chunk>();
+  return (*chunks_[index])[slot % kChunk];
+}
+
+void RouteStats::merge(const RouteStats& other) {
+  other.for_each([&](uint32_t slot, const ResponseStats& stats) {
+    if (!stats.unused()) at(slot).merge(stats);
+  });
+}
+
+ClusterStats& WorkerStats::cluster(std::string_view name) {
+  auto found = clusters.find(name);
+  if (found != clusters.end()) return found->second;
+  if (clusters.size() >= kMaxNames) name = "other";
+  return clusters[std::string(name)];
+}
 
 void WorkerStats::merge(const WorkerStats& other) {
   http.merge(other.http);
@@ -152,11 +158,11 @@ void WorkerStats::merge(const WorkerStats& other) {
   access_log_dropped += other.access_log_dropped;
   block_bytes_in_use += other.block_bytes_in_use;
   block_bytes_free += other.block_bytes_free;
-  for (const auto& [name, stats] : other.routes) route(name).merge(stats);
+  routes.merge(other.routes);
   for (const auto& [name, stats] : other.clusters) cluster(name).merge(stats);
 }
 
-std::string to_prometheus(const WorkerStats& total) {
+std::string to_prometheus(const WorkerStats& total, const config::PersistentVector<std::string>& route_names) {
   Writer writer;
   const std::pair<const char*, const ListenerStats*> listeners[] = {{"http", &total.http}, {"https", &total.https}};
   const auto listener = [&](const char* name, const char* type, const char* help, auto value) {
@@ -189,11 +195,19 @@ std::string to_prometheus(const WorkerStats& total) {
   writer.sample("sluice_buffer_bytes", "state=\"in_use\"", total.block_bytes_in_use);
   writer.sample("sluice_buffer_bytes", "state=\"free\"", total.block_bytes_free);
 
-  response_families(writer, total.routes, "route", "sluice_route");
-  response_families(writer, total.clusters, "cluster", "sluice_cluster");
+  Responses routes, clusters;
+  total.routes.for_each([&](uint32_t slot, const ResponseStats& stats) {
+    const std::string* name = stats.unused() ? nullptr : route_names.get(slot);
+    if (name) routes.emplace(*name, &stats);
+  });
+  response_families(writer, routes, "route", "sluice_route");
+  for (const auto& [name, stats] : total.clusters) clusters.emplace(name, &stats);
+  response_families(writer, clusters, "cluster", "sluice_cluster");
   const auto cluster = [&](const char* name, const char* help, auto value) {
     writer.family(name, "counter", help);
-    per_name(writer, total.clusters, "cluster", name, value);
+    for (const auto& [key, stats] : total.clusters) {
+      writer.sample(name, "cluster=\"" + escape_label(key) + "\"", value(stats));
+    }
   };
   cluster("sluice_cluster_retries_total", "Retried requests.", [](const ClusterStats& s) { return s.retries; });
   cluster("sluice_cluster_connect_failures_total", "Failed connection attempts of requests.",

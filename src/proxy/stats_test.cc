@@ -59,8 +59,8 @@ WorkerStats example(uint64_t n) {
   s.access_log_dropped = n;
   s.block_bytes_in_use = n;
   s.block_bytes_free = n;
-  s.route("default/a").record(200, 700);
-  s.route("x\"y\\z\nw").record(500, 10'000'000);
+  s.routes.at(1).record(200, 700);
+  s.routes.at(100).record(500, 10'000'000);
   ClusterStats& c = s.cluster("outbound|80||a");
   c.record(0, 1);
   c.retries = n;
@@ -87,7 +87,7 @@ TEST(WorkerStats, MergeAddsEverything) {
   EXPECT_EQ(total.active_exchanges, 30);
   EXPECT_EQ(total.access_log_dropped, 30u);
   EXPECT_EQ(total.block_bytes_in_use, 30u);
-  EXPECT_EQ(total.route("default/a").by_class[2], 2u);
+  EXPECT_EQ(total.routes.at(1).by_class[2], 2u);
   const ClusterStats& c = total.cluster("outbound|80||a");
   EXPECT_EQ(c.retries + c.connect_failures + c.resets + c.timeouts + c.overflows + c.no_healthy, 6 * 30u);
   EXPECT_EQ(c.by_class[0], 2u);
@@ -95,18 +95,21 @@ TEST(WorkerStats, MergeAddsEverything) {
 
 TEST(WorkerStats, NamesAreBounded) {
   WorkerStats s;
-  for (size_t i = 0; i < WorkerStats::kMaxNames + 10; ++i) s.route(std::to_string(i)).record(200, 1);
-  EXPECT_EQ(s.routes.size(), WorkerStats::kMaxNames + 1);
-  EXPECT_EQ(s.route("other").by_class[2], 10u);
-  EXPECT_EQ(s.route("0").by_class[2], 1u);
+  for (size_t i = 0; i < WorkerStats::kMaxNames + 10; ++i) s.cluster(std::to_string(i)).record(200, 1);
+  EXPECT_EQ(s.clusters.size(), WorkerStats::kMaxNames + 1);
+  EXPECT_EQ(s.cluster("other").by_class[2], 10u);
+  EXPECT_EQ(s.cluster("0").by_class[2], 1u);
 }
 
 // Text format 0.0.4: every line is a comment or `name{labels} value`; families are contiguous, typed once, before their
 // samples; buckets rise and end in +Inf, which is the count.
 TEST(Prometheus, TextIsWellFormed) {
   WorkerStats total = example(5);
-  for (int i = 0; i < 100; ++i) total.route("default/a").record(200, static_cast<uint64_t>(i) * 100'000);
-  const std::string text = to_prometheus(total);
+  for (int i = 0; i < 100; ++i) total.routes.at(1).record(200, static_cast<uint64_t>(i) * 100'000);
+  config::PersistentVector<std::string> names;
+  names.set(1, std::make_shared<std::string>("default/a"));
+  names.set(100, std::make_shared<std::string>("x\"y\\z\nw"));
+  const std::string text = to_prometheus(total, names);
   ASSERT_EQ(text.back(), '\n');
   static const RE2 sample(R"(([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (-?[0-9.e+]+|NaN|\+Inf))");
   static const RE2 label(R"lit(([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\["\\n])*)"(?:,|$))lit");
@@ -167,7 +170,7 @@ TEST(Prometheus, TextIsWellFormed) {
 }
 
 TEST(Prometheus, EmptyStatsAreFine) {
-  const std::string text = to_prometheus(WorkerStats());
+  const std::string text = to_prometheus(WorkerStats(), {});
   EXPECT_NE(text.find("sluice_exchanges_active 0\n"), std::string::npos);
 }
 

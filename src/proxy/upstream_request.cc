@@ -38,7 +38,7 @@ std::string_view host_of(std::string_view authority) {
 }  // namespace
 
 UpstreamRequest::UpstreamRequest(event::Loop& loop, Random& random, Owner& owner)
-    : loop_(loop), random_(random), owner_(owner) {}
+    : owner_(owner), loop_(loop), random_(random) {}
 
 UpstreamRequest::~UpstreamRequest() { cancel(); }
 
@@ -46,6 +46,11 @@ void UpstreamRequest::start(const Target& target, http::RequestHead& head, bool 
   target_ = target;
   head_ = &head;
   request_end_ = end;
+  tried_count_ = closing_races_ = 0;
+  attempts_ = retries_ = 0;
+  last_status_ = 0;
+  trailers_ = nullptr;
+  dropped_ = response_started_ = fresh_connection_ = paused_ = false;
   begin_try();
 }
 

@@ -26,7 +26,8 @@ struct UpstreamFailure {
   std::string_view transport;  // upstream_transport_failure_reason
 };
 
-class UpstreamRequest final : public http::ClientHandler, public upstream::StreamWaiter {
+// ClientHandler is the last base so that its events find `owner_` on the same cache line.
+class UpstreamRequest final : public upstream::StreamWaiter, public http::ClientHandler {
  public:
   class Owner {
    public:
@@ -55,6 +56,7 @@ class UpstreamRequest final : public http::ClientHandler, public upstream::Strea
     std::string_view proxy_header;
   };
   // Starts the first try. `head` stays the owner's and must live on; its attempt-count field is maintained here.
+  // After cancel() or finish() another request can be started.
   void start(const Target& target, http::RequestHead& head, bool end);
   void send_data(Slice data, bool end);
   void send_trailers(const http::HeaderMap& trailers);
@@ -102,9 +104,9 @@ class UpstreamRequest final : public http::ClientHandler, public upstream::Strea
   void fail_connect(http::StreamError error, std::string_view detail);
   bool status_is_retriable(const http::ResponseHead& head, bool end) const;
 
+  Owner& owner_;
   event::Loop& loop_;
   Random& random_;
-  Owner& owner_;
   Target target_;
   http::RequestHead* head_ = nullptr;
   http::ClientStream* stream_ = nullptr;

@@ -24,13 +24,20 @@ Worker::Worker(Gateway& gateway, uint32_t index)
       release_([&gateway](std::shared_ptr<const config::Snapshot> snapshot) {
         gateway.control_loop().post([snapshot = std::move(snapshot)] {});
       }),
-      clusters_(loop_, random_),
+      clusters_(loop_, random_, ejection_sink()),
       http1_(gateway.options().http1),
       http2_(gateway.options().http2) {
   if (gateway.access_log()) access_log_ = std::make_unique<AccessLog::Producer>(*gateway.access_log());
 }
 
 Worker::~Worker() = default;
+
+upstream::EjectionSink Worker::ejection_sink() {
+  return [this](const upstream::Ejection& ejection) {
+    gateway_.control_loop().post(
+        [&gateway = gateway_, worker = this, ejection] { gateway.on_ejected(*worker, ejection); });
+  };
+}
 
 const Options& Worker::options() const { return gateway_.options(); }
 
@@ -59,6 +66,7 @@ void Worker::run() {
   for (const auto& listener : listeners_) (void)listener->start();
   loop_.arm(sweep_timer_, kSweepMs);
   loop_.run();
+  while (!unattended_calls_.empty()) (*unattended_calls_.begin())->give_up();
 }
 
 const SnapshotRef& Worker::snapshot() {

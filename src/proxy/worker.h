@@ -6,11 +6,13 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <unordered_set>
 #include <vector>
 
 #include "base/random.h"
 #include "config/snapshot.h"
 #include "event/loop.h"
+#include "filter/call.h"
 #include "http/http1_server.h"
 #include "http/stream.h"
 #include "proxy/access_log.h"
@@ -49,6 +51,8 @@ class Worker final : public http::ServerCallbacks,
   const SnapshotRef& snapshot();
   // `Thu, 01 Jan 1970 00:00:00 GMT`, cached for a second.
   std::string_view date();
+  // Call-outs that no exchange owns. They are given up when the worker ends.
+  std::unordered_set<filter::CallReceiver::Call*>& unattended_calls() { return unattended_calls_; }
   // Too much memory is in flight: new requests are shed.
   bool overloaded() const;
 
@@ -74,6 +78,8 @@ class Worker final : public http::ServerCallbacks,
   uint64_t next_connection_id() { return ++connection_ids_; }
   ListenerStats& listener_stats(bool tls) { return tls ? stats_.https : stats_.http; }
   std::vector<EndpointReport> endpoint_reports() const;
+  // The gateway's verdict about an endpoint. Worker's thread.
+  void apply(const upstream::Ejection& ejection) { clusters_.apply(*snapshot(), ejection); }
   // Counts an accepted connection against the limit; false: over it.
   bool admit_connection();
   void release_connection();
@@ -83,6 +89,7 @@ class Worker final : public http::ServerCallbacks,
 
  private:
   void run();
+  upstream::EjectionSink ejection_sink();
   void on_turn_end();
   void adopt(http::ServerConnection& connection);
   void on_sweep();
@@ -104,6 +111,7 @@ class Worker final : public http::ServerCallbacks,
   uint64_t connection_count_ = 0;
   uint64_t connection_ids_ = 0;
   uint64_t pending_ = 0;
+  std::unordered_set<filter::CallReceiver::Call*> unattended_calls_;
   http::Http1Settings http1_;
   http::Http2Settings http2_;
   uint64_t date_second_ = 0;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <unordered_set>
 
-#include "resource/base64.h"
+#include "base/base64.h"
 #include "resource/parse_kinds.h"
 
 namespace sluice::resource {

@@ -5,8 +5,13 @@
 
 namespace sluice::upstream {
 
-ClusterState::ClusterState(event::Loop& loop, Random& random, std::shared_ptr<const config::Cluster> config)
-    : loop_(loop), random_(random) {
+size_t max_ejected(const config::Cluster& cluster) {
+  return std::max<size_t>(1, cluster.endpoints->endpoints.size() * cluster.outlier.max_ejection_percent / 100);
+}
+
+ClusterState::ClusterState(event::Loop& loop, Random& random, std::shared_ptr<const config::Cluster> config,
+                           const EjectionSink* on_ejected)
+    : loop_(loop), random_(random), on_ejected_(on_ejected) {
   update(std::move(config));
 }
 
@@ -183,8 +188,7 @@ void ClusterState::eject(EndpointState& endpoint) {
   if (endpoint.ejected()) return;
   size_t ejected = 0;
   for (const auto& other : endpoints_) ejected += other->ejected();
-  const size_t allowed = std::max<size_t>(1, endpoints_.size() * config_->outlier.max_ejection_percent / 100);
-  if (ejected >= allowed) return;
+  if (ejected >= max_ejected(*config_)) return;
   ++endpoint.ejections;
   const auto base = static_cast<uint64_t>(config_->outlier.base_ejection_time.count());
   const auto longest = static_cast<uint64_t>(config_->outlier.max_ejection_time.count());
@@ -192,6 +196,22 @@ void ClusterState::eject(EndpointState& endpoint) {
   endpoint.consecutive_5xx = endpoint.consecutive_gateway_errors = 0;
   dirty_ = true;
   arm_ejection_timer();
+  if (on_ejected_ && *on_ejected_) {
+    (*on_ejected_)({config_->name, endpoint.address_text, endpoint.ejected_until_ms, endpoint.ejections});
+  }
+}
+
+void ClusterState::apply(const Ejection& ejection) {
+  for (const auto& endpoint : endpoints_) {
+    if (endpoint->address_text != ejection.endpoint) continue;
+    endpoint->ejected_until_ms = ejection.until_ms;
+    endpoint->consecutive_5xx = endpoint->consecutive_gateway_errors = 0;
+    // One that was ejected too hastily has its row back.
+    endpoint->ejections = ejection.until_ms ? std::max(endpoint->ejections, ejection.in_a_row)
+                                            : endpoint->ejections - (endpoint->ejections > 0);
+    dirty_ = true;
+    return arm_ejection_timer();
+  }
 }
 
 void ClusterState::arm_ejection_timer() {
@@ -220,7 +240,8 @@ bool ClusterState::idle() const {
   return !(counters.requests || counters.connections || counters.pending || counters.retries);
 }
 
-ClusterManager::ClusterManager(event::Loop& loop, Random& random) : loop_(loop), random_(random) {}
+ClusterManager::ClusterManager(event::Loop& loop, Random& random, EjectionSink on_ejected)
+    : loop_(loop), random_(random), on_ejected_(std::move(on_ejected)) {}
 ClusterManager::~ClusterManager() = default;
 
 ClusterState* ClusterManager::get(const config::Snapshot& snapshot, uint32_t slot) {
@@ -240,11 +261,17 @@ ClusterState* ClusterManager::get(const config::Snapshot& snapshot, uint32_t slo
   if (!config || (entry.state && entry.state->config().name != config->name)) retire(entry);
   if (!config) return nullptr;
   if (!entry.state) {
-    entry.state = std::make_unique<ClusterState>(loop_, random_, std::move(config));
+    entry.state = std::make_unique<ClusterState>(loop_, random_, std::move(config), &on_ejected_);
   } else if (!entry.state->has_config(config.get())) {
     entry.state->update(std::move(config));
   }
   return entry.state.get();
+}
+
+void ClusterManager::apply(const config::Snapshot& snapshot, const Ejection& ejection) {
+  const uint32_t* slot = snapshot.cluster_slots.find(ejection.cluster);
+  if (!slot) return;
+  if (ClusterState* state = get(snapshot, *slot)) state->apply(ejection);
 }
 
 void ClusterManager::retire(Entry& entry) {

@@ -1,6 +1,7 @@
 #pragma once
 // A worker's run-time state of the clusters: endpoints with their pools, the balancer, limits and outlier detection.
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -21,6 +22,19 @@ struct TryResult {
   bool local_failure = false;  // connect failure, reset, timeout
 };
 
+// A verdict of outlier detection. It is made by one worker, checked against the share of endpoints that may be ejected
+// by the control thread, and kept by all workers.
+struct Ejection {
+  std::string cluster;
+  std::string endpoint;   // EndpointState::address_text
+  uint64_t until_ms = 0;  // of the loops' clock; 0: the endpoint is not ejected after all
+  uint32_t in_a_row = 0;  // EndpointState::ejections
+};
+using EjectionSink = std::function<void(const Ejection&)>;
+
+// How many endpoints of the cluster may be ejected at a time.
+size_t max_ejected(const config::Cluster& cluster);
+
 class ClusterState {
  public:
   // What is under way, checked against config().circuit_breaker.
@@ -31,7 +45,9 @@ class ClusterState {
     uint32_t retries = 0;
   };
 
-  ClusterState(event::Loop& loop, Random& random, std::shared_ptr<const config::Cluster> config);
+  // `on_ejected` (may be null) is told of each ejection that this state decides on; outlives it.
+  ClusterState(event::Loop& loop, Random& random, std::shared_ptr<const config::Cluster> config,
+               const EjectionSink* on_ejected = nullptr);
   ~ClusterState();
 
   const config::Cluster& config() const { return *config_; }
@@ -52,6 +68,9 @@ class ClusterState {
   // A request holds its endpoint from begin to end.
   void begin_request(EndpointState& endpoint);
   void end_request(EndpointState& endpoint, const TryResult& result);
+
+  // Takes over a verdict; nothing if the endpoint is not known.
+  void apply(const Ejection& ejection);
 
   // Closes idle connections; for clusters that no snapshot names any more.
   void drain();
@@ -74,6 +93,7 @@ class ClusterState {
 
   event::Loop& loop_;
   Random& random_;
+  const EjectionSink* on_ejected_;
   std::shared_ptr<const config::Cluster> config_;
   std::vector<std::unique_ptr<EndpointState>> endpoints_;
   std::vector<std::unique_ptr<EndpointState>> removed_;  // still have requests or connections
@@ -86,11 +106,14 @@ class ClusterState {
 
 class ClusterManager {
  public:
-  ClusterManager(event::Loop& loop, Random& random);
+  // `on_ejected`: see ClusterState; may be empty.
+  ClusterManager(event::Loop& loop, Random& random, EjectionSink on_ejected = {});
   ~ClusterManager();
 
   // The state of the cluster in that slot, brought up to the snapshot. Null: the slot is empty.
   ClusterState* get(const config::Snapshot& snapshot, uint32_t slot);
+  // Takes over a verdict about a cluster of `snapshot`.
+  void apply(const config::Snapshot& snapshot, const Ejection& ejection);
   // Drops the state of clusters that `snapshot` does not have; called now and then.
   void sweep(const config::Snapshot& snapshot);
 
@@ -110,6 +133,7 @@ class ClusterManager {
 
   event::Loop& loop_;
   Random& random_;
+  const EjectionSink on_ejected_;
   std::vector<Entry> states_;  // by slot
   std::vector<std::unique_ptr<ClusterState>> retired_;
 };

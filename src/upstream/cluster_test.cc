@@ -221,6 +221,76 @@ TEST(SlowStart, NewEndpointGetsLessAtFirst) {
   EXPECT_LT(fresh, 400);
 }
 
+// The share of an endpoint of that age, with slow start over a minute, beside one that is old.
+double share_at_age(config::LoadBalancing kind, uint64_t age_ms) {
+  World w;
+  auto config = cluster({endpoint(1)});
+  config->slow_start = milliseconds(60'000);
+  config->load_balancing = kind;
+  ClusterState state(w.loop, w.random, config);
+  auto more = std::make_shared<config::Cluster>(*config);
+  more->endpoints = cluster({endpoint(1), endpoint(2)})->endpoints;
+  state.update(more);
+  EndpointState& fresh = *state.endpoints()[1];
+  EXPECT_GT(fresh.added_ms, 0u);
+  EXPECT_EQ(state.endpoints()[0]->added_ms, 0u) << "those of the first set are not new";
+  fresh.added_ms = w.loop.now_ms() - age_ms;
+  int chosen = 0;
+  for (uint64_t i = 0; i < 4000; ++i) chosen += state.choose(true, i * 0x9e3779b97f4a7c15u, {}) == &fresh;
+  return chosen / 4000.0;
+}
+
+TEST(SlowStart, WeightGrowsWithAge) {
+  for (const auto kind : {config::LoadBalancing::kRoundRobin, config::LoadBalancing::kLeastRequest,
+                          config::LoadBalancing::kRandom, config::LoadBalancing::kRingHash}) {
+    const double newborn = share_at_age(kind, 0), young = share_at_age(kind, 30'000),
+                 grown = share_at_age(kind, 59'999), old = share_at_age(kind, 60'000);
+    EXPECT_NEAR(newborn, 0.08, 0.05) << static_cast<int>(kind);
+    EXPECT_GT(young, newborn + 0.08) << static_cast<int>(kind);
+    EXPECT_GT(grown, young + 0.05) << static_cast<int>(kind);
+    EXPECT_NEAR(old, 0.5, 0.08) << static_cast<int>(kind);
+  }
+}
+
+TEST(SlowStart, AllNewEndpointsShareAsEver) {
+  World w;
+  auto config = cluster({});
+  config->slow_start = milliseconds(60'000);
+  ClusterState state(w.loop, w.random, config);
+  auto more = std::make_shared<config::Cluster>(*config);
+  more->endpoints = cluster({endpoint(1), endpoint(2)})->endpoints;
+  state.update(more);
+  EXPECT_EQ(w.seen(state), (Ips{"127.0.0.1", "127.0.0.2"}));
+}
+
+// --- Ejections shared between workers ---
+
+TEST(Outlier, VerdictsAreToldAndTakenOver) {
+  World w;
+  auto config = cluster({endpoint(1), endpoint(2), endpoint(3)});
+  config->outlier.consecutive_5xx = 2;
+  config->outlier.max_ejection_percent = 50;
+  std::vector<Ejection> told;
+  const EjectionSink sink = [&](const Ejection& ejection) { told.push_back(ejection); };
+  ClusterState one(w.loop, w.random, config, &sink), two(w.loop, w.random, config);
+  for (int i = 0; i < 2; ++i) result(one, *one.endpoints()[0], 503);
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(told[0].cluster, "outbound|80||a");
+  EXPECT_EQ(told[0].endpoint, one.endpoints()[0]->address_text);
+  EXPECT_EQ(told[0].until_ms, one.endpoints()[0]->ejected_until_ms);
+  two.apply(told[0]);
+  EXPECT_EQ(w.seen(two), (Ips{"127.0.0.2", "127.0.0.3"}));
+  EXPECT_EQ(two.endpoints()[0]->ejections, 1u) << "the next ejection is the second in a row";
+  // It counts against the share here as well.
+  for (int i = 0; i < 2; ++i) result(two, *two.endpoints()[1], 503);
+  EXPECT_FALSE(two.endpoints()[1]->ejected());
+  // Taken back.
+  one.apply({told[0].cluster, told[0].endpoint, 0, 1});
+  EXPECT_EQ(w.seen(one).size(), 3u);
+  EXPECT_EQ(one.endpoints()[0]->ejections, 0u);
+  two.apply({told[0].cluster, "no such endpoint", 1, 1});
+}
+
 // --- ClusterManager ---
 
 std::shared_ptr<config::Snapshot> snapshot(

@@ -92,7 +92,7 @@ class Fault final : public filter::Filter {
 
   void abort(filter::Context& context) {
     context.add_flag(filter::ResponseFlag::kFaultInjected);
-    const bool grpc = plan_.grpc_status && is_grpc(context.request());
+    const bool grpc = plan_.grpc_status && http::is_grpc(context.request());
     filter::LocalReply reply{.status = plan_.grpc_status ? http_status_of(plan_.grpc_status) : plan_.abort_status,
                              .body = "fault filter abort",
                              .details = "fault_filter_abort"};

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "event/loop.h"
+#include "filter/call.h"
 #include "filter/filter.h"
 #include "net/address.h"
 #include "plugins/registry.h"
@@ -165,6 +166,14 @@ class FakeContext final : public filter::Context {
   void clear_route() override {}
   bool select_cluster(std::string_view) override { return false; }
   void call(const filter::HttpCall&, filter::CallReceiver&) override { std::abort(); }
+  void send(const filter::HttpCall& call) override {
+    std::string text(call.cluster);
+    text += " " + std::string(call.method) + " " + std::string(call.authority) + std::string(call.path) + "\n";
+    for (const auto& [name, value] : call.headers) text += std::string(name) + ": " + std::string(value) + "\n";
+    sent_.push_back(text + std::string(call.body));
+  }
+  // What the filter sent with send(): "cluster METHOD authority/path\n", header lines, body.
+  const std::vector<std::string>& sent() const { return sent_; }
   void add_log_field(std::string_view name, std::string_view value) override { log_fields_.emplace_back(name, value); }
 
  private:
@@ -181,6 +190,7 @@ class FakeContext final : public filter::Context {
   SliceQueue held_request_, held_response_;
   std::string reply_body_, reply_details_, released_response_;
   std::vector<std::pair<std::string, std::string>> log_fields_;
+  std::vector<std::string> sent_;
   size_t largest_slice_ = 0;
   int reply_status_ = 0;
   bool tls_ = false;

@@ -3,7 +3,7 @@
 #include <charconv>
 #include <cstdlib>
 
-#include "resource/base64.h"
+#include "base/base64.h"
 #include "resource/yaml.h"
 #include "source/files.h"
 
@@ -104,7 +104,7 @@ class KubeconfigReader {
   Status data(const Node& from, std::string_view key, std::string& out) {
     const std::string text = text_of(from, key);
     if (text.empty()) return {};
-    auto decoded = resource::decode_base64(text);
+    auto decoded = decode_base64(text);
     if (!decoded) return Error{std::string(key) + " is not base64"};
     out = std::move(*decoded);
     return {};

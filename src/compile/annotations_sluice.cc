@@ -1,0 +1,25 @@
+// Our own annotations: what neither Higress nor ingress-nginx can say.
+
+#include "compile/annotation_parsers.h"
+
+namespace sluice::compile {
+namespace {
+
+using namespace read;
+using Scope = AnnotationScope;
+
+constexpr Annotation kTable[] = {
+    {"filters", Prefixes::kSluice, Scope::kRoute, filters,
+     "Native plugins of the routes, in order: a YAML list of `{name, config}`; see [Use filters](filters.md).",
+     "[{name: cors}]"},
+    {"upstream", Prefixes::kSluice, Scope::kService, upstream,
+     "How a service's endpoints are treated: health checks, outlier detection, circuit breaking and more; see [Choose "
+     "and watch endpoints](upstream.md).",
+     "{slow_start_ms: 5000}"},
+};
+
+}  // namespace
+
+std::span<const Annotation> sluice_annotations() { return kTable; }
+
+}  // namespace sluice::compile

@@ -1,0 +1,18 @@
+#pragma once
+// Configuration of basic-auth.
+
+#include <string>
+#include <vector>
+
+#include "plugins/schema.h"
+
+namespace sluice::plugins::basic_auth {
+
+struct Config {
+  std::string realm = "Authentication Required";
+  std::vector<std::string> users;  // "name:hash"
+};
+
+const Schema<Config>& schema();
+
+}  // namespace sluice::plugins::basic_auth
