@@ -262,6 +262,26 @@ def test_only_named_secrets_are_kept(world):
     wait_until(lambda: secrets() == [], 3, "the Secret to be let go")
 
 
+def test_a_secret_that_an_annotation_names(world):
+    """Protection that depends on a Secret: closed while it is missing, never open."""
+    import base64
+    import hashlib
+    world.service("s", world.backend("a"))
+    world.rig.apply(world.ingress("i", "s", annotations={
+        "nginx.ingress.kubernetes.io/auth-type": "basic", "nginx.ingress.kubernetes.io/auth-secret": "users"}))
+    gateway = world.gateway()
+    credentials = {"authorization": "Basic " + base64.b64encode(b"ann:secret").decode()}
+    assert gateway.get(headers=credentials).status != 200
+    digest = base64.b64encode(hashlib.sha1(b"secret").digest()).decode()
+    users = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "users", "namespace": world.ns},
+             "stringData": {"auth": f"ann:{{SHA}}{digest}\n"}}
+    world.rig.apply(users)
+    wait_until(lambda: gateway.get(headers=credentials).status == 200, 3, "the users")
+    assert gateway.get().status == 401
+    world.rig.apply({**users, "stringData": {"auth": f"bob:{{SHA}}{digest}\n"}})
+    wait_until(lambda: gateway.get(headers=credentials).status == 401, 3, "other users")
+
+
 def test_kinds_whose_definition_comes_late(world):
     """And goes again."""
     world.rig.delete(CRD_MCP_BRIDGE)
@@ -478,6 +498,14 @@ def test_status_and_events(world):
         assert event["involvedObject"]["uid"] == uid and event["involvedObject"]["kind"] == "Ingress"
     messages = " | ".join(event["message"] for event in found)
     assert "higress.io/timeout" in messages and f"{world.ns}/i" in messages, messages
+    # Trouble that another object makes is told a little later.
+    world.rig.apply(tls_secret("cert", Authority().issue("s.com"), namespace=world.ns),
+                    world.ingress("secure", "s", host="s.com", secret="cert"))
+    time.sleep(0.5)
+    assert world.events("secure") == []
+    world.rig.delete(tls_secret("cert", ("", ""), namespace=world.ns))
+    told = wait_until(lambda: world.events("secure"), 15, "the Event")
+    assert f"Secret {world.ns}/cert does not exist" in told[0]["message"]
     # The same finding again is no Event more.
     world.rig.apply(world.ingress("young", "s", annotations={"higress.io/timeout": "soon", "other": "x"}))
     time.sleep(0.5)

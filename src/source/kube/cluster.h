@@ -46,6 +46,8 @@ class Cluster final : private KubeSource::Consumer {
   void start();
   // Gives up the lease and saves the state, then calls `done`, within two seconds.
   void stop(std::function<void()> done);
+  // This replica is the leader: what is reported becomes Events.
+  bool leading() const { return election_.leader(); }
   // Findings about objects, for Events.
   void report(const resource::Diagnostics& diagnostics);
 

@@ -175,8 +175,8 @@ void EventRecorder::on_sent(Event event, bool repeat, Result<ApiResponse> result
     ++recorded_;
   } else {
     ++dropped_;
-    log::warning("kubernetes", "an Event on " + std::string(event.api->name) + " " + event.key +
-                                   " is lost: " + failure_text(result));
+    log::warning("kubernetes",
+                 "an Event on " + std::string(event.api->name) + " " + event.key + " is lost: " + failure_text(result));
   }
   begin_more();
 }
