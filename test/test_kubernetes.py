@@ -445,6 +445,11 @@ def test_a_forbidden_kind_harms_only_itself(world):
     assert "deploy/kubernetes/rbac.yaml" in gateway.errors()
     world.rig.apply(world.ingress("i", "s", host="moved.com"))
     wait_until(lambda: gateway.get(host="moved.com").status == 200, 3, "a change")
+    # Given the right, it goes on by itself.
+    authority = Authority()
+    world.rig.apply(tls_secret("cert", authority.issue("moved.com"), namespace=world.ns),
+                    world.ingress("i", "s", host="moved.com", secret="cert"), *rbac(world))
+    wait_until(lambda: presented(gateway, authority, "moved.com"), 15, "the certificate")
 
 
 def test_status_and_events(world):

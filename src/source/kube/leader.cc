@@ -115,6 +115,9 @@ void LeaderElection::write(bool create, const std::string& holder) {
 
 void LeaderElection::on_written(Result<ApiResponse> result) {
   if (released_) {
+    // The renewal that was under way decides which version of the lease is ours to give up.
+    const bool renewed = std::exchange(renewing_, false) && result.ok() && result->status == 200;
+    if (renewed && take_in(result->body)) return write(false, {});
     if (released_done_) std::exchange(released_done_, nullptr)();
     return;
   }
@@ -154,11 +157,14 @@ void LeaderElection::release(std::function<void()> done) {
   released_ = true;
   timer_.cancel();
   const bool held = leader_;
-  call_.reset();
   set_leader(false);
-  if (!held) return done();
+  if (!held) {
+    call_.reset();
+    return done();
+  }
   released_done_ = std::move(done);
-  write(false, {});
+  renewing_ = call_ != nullptr;
+  if (!renewing_) write(false, {});
 }
 
 }  // namespace sluice::source::kube
