@@ -396,7 +396,8 @@ void KubeSource::load_from_disk() {
 void KubeSource::mark_dirty() {
   if (dirty_) return;
   dirty_ = true;
-  loop_.arm(save_timer_, kSaveDelayMs);
+  const uint64_t next = saved_ms_ ? saved_ms_ + kSaveIntervalMs : 0;
+  loop_.arm(save_timer_, std::max(kSaveDelayMs, next - std::min(next, loop_.now_ms())));
 }
 
 std::vector<std::string> KubeSource::state() const {
@@ -412,6 +413,7 @@ void KubeSource::save() {
   if (!synced_ || saving_) return loop_.arm(save_timer_, kSaveDelayMs);
   dirty_ = false;
   saving_ = true;
+  saved_ms_ = loop_.now_ms();
   if (saver_.joinable()) saver_.join();
   saver_ = std::thread([this, objects = state(), directory = options_.state_directory] {
     const Status saved = save_state(directory, objects);
