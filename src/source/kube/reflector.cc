@@ -210,6 +210,7 @@ bool Reflector::on_event(std::string_view line) {
 
 void Reflector::on_watch_end(Result<ApiResponse> result) {
   call_.reset();
+  if (loop_.now_ms() - watch_started_ms_ > kMaxBackoffMs) failures_ = 0;  // it was good
   if (!result.ok()) return failed(result.error().message);
   if (result->status != 200) return on_status(*result, false);
   // In order. One that ends at once must not make us spin.
