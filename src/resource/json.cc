@@ -182,9 +182,7 @@ class JsonParser::Impl {
   }
 
   static simdjson::error_code is_null(ondemand::value& value, bool& out) { return value.is_null().get(out); }
-  static simdjson::error_code is_null(ondemand::document& document, bool& out) {
-    return document.is_null().get(out);
-  }
+  static simdjson::error_code is_null(ondemand::document& document, bool& out) { return document.is_null().get(out); }
 
   static std::string_view token(ondemand::value& value) { return value.raw_json_token(); }
   static std::string_view token(ondemand::document& document) {
