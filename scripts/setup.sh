@@ -90,6 +90,11 @@ install_h2spec() {
   echo $h2spec_version >"$tools/h2spec.version"
 }
 
+# A real API server: about 8 minutes of CPU the first time, into a cache that outlives the checkout.
+install_kube() {
+  "$(cd "$(dirname "$0")/.." && pwd)/test/kube/build.sh" etcd kube-apiserver
+}
+
 newly_installed=
 case "${1:-}" in
   build)
@@ -102,6 +107,7 @@ case "${1:-}" in
     stop_new_services
     require_go
     install_h2spec
+    install_kube
     ;;
   bench)
     # shellcheck disable=SC2086

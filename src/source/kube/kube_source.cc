@@ -123,7 +123,9 @@ void KubeSource::start() {
   for (const auto& reflector : reflectors_) {
     if (reflector->api().kind != Kind::kSecret) reflector->start();
   }
-  if (!options_.state_directory.empty()) loop_.arm(cold_timer_, kColdStartMs);
+  if (options_.state_directory.empty()) return;
+  remove_leftovers(options_.state_directory);
+  loop_.arm(cold_timer_, kColdStartMs);
 }
 
 void KubeSource::start_secrets() {
@@ -316,9 +318,7 @@ void KubeSource::fetched(const std::string& key, Result<ApiResponse> result) {
     if (secret) {
       put(*find_kind(Kind::kSecret), key, *secret);
     } else {
-      log::warning("kubernetes",
-                   "Secret " + key + " cannot be read: " +
-                       (result.ok() ? "status " + std::to_string(result->status) : result.error().message));
+      log::warning("kubernetes", "Secret " + key + " cannot be read: " + failure_text(result));
       to_fetch_.push_back(key);
       loop_.arm(fetch_timer_, kFetchRetryMs);
       return;
@@ -406,7 +406,8 @@ void KubeSource::load_from_disk() {
 void KubeSource::mark_dirty() {
   if (dirty_) return;
   dirty_ = true;
-  loop_.arm(save_timer_, kSaveDelayMs);
+  const uint64_t next = saved_ms_ ? saved_ms_ + kSaveIntervalMs : 0;
+  loop_.arm(save_timer_, std::max(kSaveDelayMs, next - std::min(next, loop_.now_ms())));
 }
 
 std::vector<std::string> KubeSource::state() const {
@@ -422,6 +423,7 @@ void KubeSource::save() {
   if (!synced_ || saving_) return loop_.arm(save_timer_, kSaveDelayMs);
   dirty_ = false;
   saving_ = true;
+  saved_ms_ = loop_.now_ms();
   if (saver_.joinable()) saver_.join();
   saver_ = std::thread([this, objects = state(), directory = options_.state_directory] {
     const Status saved = save_state(directory, objects);
