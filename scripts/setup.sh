@@ -11,7 +11,7 @@ set -eu
 build_packages="clang-19 lld-19 llvm-19 libclang-rt-19-dev ninja-build cmake pkg-config ccache git curl ca-certificates python3
   libnghttp2-dev libyaml-dev libsimdjson-dev libre2-dev libc-ares-dev libcli11-dev nlohmann-json3-dev
   libzstd-dev libbrotli-dev zlib1g-dev libcrypt-dev libgtest-dev"
-test_packages="clang-format-19 clang-tidy-19 zstd nginx-core haproxy nghttp2-client wrk slowhttptest openssl python3-venv"
+test_packages="clang-format-19 clang-tidy-19 zstd nginx-core haproxy nghttp2-client wrk slowhttptest openssl python3-venv default-jre-headless maven"
 
 # cargo fetches and verifies the pinned sources (nothing in Rust is compiled). Debian's package "cargo" is too old for
 # today's registry; "cargo-web" is the recent one that Debian keeps for its browsers. A cargo from elsewhere will do.
@@ -90,6 +90,11 @@ install_h2spec() {
   echo $h2spec_version >"$tools/h2spec.version"
 }
 
+# A real API server: about 8 minutes of CPU the first time, into a cache that outlives the checkout.
+install_kube() {
+  "$(cd "$(dirname "$0")/.." && pwd)/test/kube/build.sh" etcd kube-apiserver
+}
+
 newly_installed=
 case "${1:-}" in
   build)
@@ -102,6 +107,7 @@ case "${1:-}" in
     stop_new_services
     require_go
     install_h2spec
+    install_kube
     ;;
   bench)
     # shellcheck disable=SC2086

@@ -17,6 +17,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BINARY = pathlib.Path(os.environ.get("SLUICE_BINARY", ROOT / "build/release/sluice"))
 
 
+
+def is_sanitized():
+    """The binary is built with AddressSanitizer: slower and larger than it should be."""
+    return b"__asan_init" in BINARY.read_bytes()
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -47,7 +53,7 @@ class Gateway:
         defaults = {
             "--config": self.directory, "--bind": "127.0.0.1", "--http-port": self.http_port, "--https-port": self.https_port,
             "--admin-port": self.admin_port, "--workers": workers, "--access-log": self.log_path}
-        if "--kubeconfig" in flags:
+        if "--kubeconfig" in flags or "--in-cluster" in flags:
             del defaults["--config"]
         self.flags = ["serve", *(str(word) for flag, value in defaults.items() if flag not in flags
                                  for word in (flag, value)), *flags]
@@ -124,6 +130,31 @@ class Gateway:
         with self.connect() as connection:
             connection.request(method, path, host=host, headers=headers, body=body)
             return connection.response(head_only=method == "HEAD")
+
+
+class Adopted:
+    """A grandchild process that became ours."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.returncode = None
+
+    def poll(self):
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self, seconds=10):
+        wait_until(lambda: self.poll() is not None, seconds, "the end of the process")
+        return self.returncode
 
 
 class Response:

@@ -134,7 +134,7 @@ class Rig:
     def stop_apiserver(self, kill=False):
         self.apiserver.kill() if kill else self.apiserver.terminate()
         try:
-            self.apiserver.wait(20)
+            self.apiserver.wait(5)
         except subprocess.TimeoutExpired:
             self.apiserver.kill()
             self.apiserver.wait()

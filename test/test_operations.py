@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from harness import bridge, documents, ingress, simple_response, wait_until
+from harness import Adopted, bridge, documents, ingress, simple_response, wait_until
 from peers import H2Client, descriptors, memory, metrics, nothing_left, tls_secret
 
 MIB = 1 << 20
@@ -67,31 +67,6 @@ def test_drain_deadline(proxy):
         assert gateway.process.wait(5) == 0
         assert 0.4 < time.monotonic() - started < 3
     release.set()
-
-
-class Adopted:
-    """A grandchild process that became ours."""
-
-    def __init__(self, pid):
-        self.pid = pid
-        self.returncode = None
-
-    def poll(self):
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
-
-    def send_signal(self, number):
-        os.kill(self.pid, number)
-
-    def kill(self):
-        os.kill(self.pid, signal.SIGKILL)
-
-    def wait(self, seconds=10):
-        wait_until(lambda: self.poll() is not None, seconds, "the end of the process")
-        return self.returncode
 
 
 class Load:

@@ -21,6 +21,7 @@ namespace {
 
 constexpr unsigned kLoadThreads = 2;
 constexpr uint64_t kTicketRotationMs = 3600 * 1000;
+constexpr uint64_t kReportMs = 10'000;
 constexpr uint64_t kMinDnsRefreshMs = 1000;
 constexpr uint64_t kMaxDnsRefreshMs = 300'000;
 
@@ -178,6 +179,8 @@ void Server::on_cluster_update(std::vector<resource::ParsedFile> changed, const 
                  " gone: " + std::to_string(update.changed_objects) + " changed");
   publish(std::move(update.snapshot));
   cluster_->report(update.diagnostics);
+  // A change may be the trouble of an object that it did not touch: a Secret that is gone.
+  if (!report_timer_.armed()) loop_.arm(report_timer_, kReportMs);
   refresh_dns_names();
   if (serving_) return;
   if (Status serving = serve(); !serving.ok()) {
@@ -186,7 +189,11 @@ void Server::on_cluster_update(std::vector<resource::ParsedFile> changed, const 
   }
 }
 
-void Server::on_cluster_leading() { cluster_->report(control_->diagnostics()); }
+void Server::on_cluster_leading() { report_everything(); }
+
+void Server::report_everything() {
+  if (cluster_->leading()) cluster_->report(control_->diagnostics());
+}
 
 void Server::load() {
   compile::Update update = control_->apply(source::load_files(directory_->files(), kLoadThreads), {});

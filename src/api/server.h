@@ -1,7 +1,7 @@
 #pragma once
-// Server: the running process of `sluice serve`: the control plane (directory or cluster → store → compiler → snapshot), DNS,
-// health checks, the admin port, and the gateway that the snapshots are published to. Everything here is the control
-// thread's.
+// Server: the running process of `sluice serve`: the control plane (directory or cluster → store → compiler →
+// snapshot), DNS, health checks, the admin port, and the gateway that the snapshots are published to. Everything here
+// is the control thread's.
 
 #include <functional>
 #include <map>
@@ -64,6 +64,7 @@ class Server final : private source::kube::Cluster::Consumer {
   void load();
   void on_cluster_update(std::vector<resource::ParsedFile> changed, const std::vector<std::string>& removed) override;
   void on_cluster_leading() override;
+  void report_everything();
   void on_directory_changed();
   void publish(compile::Compiler::SnapshotPointer snapshot);
   void report(const resource::Diagnostics& diagnostics);
@@ -85,6 +86,7 @@ class Server final : private source::kube::Cluster::Consumer {
   std::unique_ptr<Admin> admin_;
   std::unique_ptr<DemoBackend> demo_;
   event::MemberTimer<Server, &Server::rotate_tickets> ticket_timer_{this};
+  event::MemberTimer<Server, &Server::report_everything> report_timer_{this};
   compile::Compiler::SnapshotPointer published_;
   resource::Diagnostics directory_problems_;
   bool serving_ = false;

@@ -161,9 +161,9 @@ std::vector<std::string> split(const std::string& list) {
 
 Result<source::kube::ClusterOptions> cluster_options(const ServeFlags& flags, const compile::Options& compile) {
   source::kube::ClusterOptions out;
-  Result<source::kube::ClusterAccess> access = flags.in_cluster
-                                                   ? source::kube::in_cluster_access()
-                                                   : source::kube::load_kubeconfig(flags.kubeconfig, flags.kube_context);
+  Result<source::kube::ClusterAccess> access =
+      flags.in_cluster ? source::kube::in_cluster_access()
+                       : source::kube::load_kubeconfig(flags.kubeconfig, flags.kube_context);
   if (!access.ok()) {
     return Error{(flags.in_cluster ? "--in-cluster: " : "--kubeconfig " + flags.kubeconfig + ": ") +
                  access.error().message};
@@ -280,9 +280,9 @@ void add_serve(CLI::App& app, int argc, char** argv, int* status) {
   };
   CLI::Option* config =
       env(command->add_option("--config", flags->config, "Directory (or file) of manifests, watched for changes"));
-  CLI::Option* kubeconfig = env(command->add_option("--kubeconfig", flags->kubeconfig,
-                                                    "Watch the API server that this file names"))
-                                ->excludes(config);
+  CLI::Option* kubeconfig =
+      env(command->add_option("--kubeconfig", flags->kubeconfig, "Watch the API server that this file names"))
+          ->excludes(config);
   env(command->add_option("--kube-context", flags->kube_context, "Context of the kubeconfig; default: its current one"))
       ->needs(kubeconfig);
   env(command->add_flag("--in-cluster", flags->in_cluster, "Watch the API server of the cluster that this Pod runs in"))

@@ -163,7 +163,7 @@ bool compile_regex(std::string_view text, std::shared_ptr<const re2::RE2>* out, 
   options.set_max_mem(1 << 20);
   auto regex = std::make_shared<re2::RE2>(re2::StringPiece(text.data(), text.size()), options);
   if (!regex->ok()) {
-    *error = in_quotes(text) + " is not a regular expression: " + regex->error();
+    *error = in_quotes(text) + " is not a regular expression (RE2): " + regex->error();
     return false;
   }
   *out = std::move(regex);

@@ -217,7 +217,9 @@ void ClusterTable::on_slice(const resource::Change& change) {
         if (at->second.empty()) slices_.erase(at);
       }
     }
-    mark_host(service_host(slice->meta.ns, slice->service), true);
+    // Names have to be resolved: another cluster, not just other endpoints.
+    const bool names = slice->address_type == resource::EndpointSlice::AddressType::kFqdn;
+    mark_host(service_host(slice->meta.ns, slice->service), !names);
   };
   touch(change.before, false);
   touch(change.after, true);

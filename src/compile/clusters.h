@@ -110,6 +110,9 @@ class ClusterTable {
   std::shared_ptr<const config::EndpointSet> build_endpoints(State& state) const;
   void add_service_endpoints(const resource::Service& service, const resource::ServicePort& port,
                              const std::string& subset, std::vector<config::Endpoint>& out) const;
+  std::shared_ptr<const config::DnsDiscovery> named_endpoints(const resource::Service& service,
+                                                              const resource::ServicePort& port,
+                                                              const std::string& subset) const;
   void add_dns_endpoints(const config::DnsDiscovery& dns, std::vector<config::Endpoint>& out) const;
   const ServiceOptions* options_for(const ClusterKey& key) const;
 

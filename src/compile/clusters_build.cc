@@ -116,10 +116,34 @@ bool ClusterTable::build_from_service(State& state, const resource::Service& ser
     }
   } else {
     state.endpoints_host = state.key.host;
+    cluster.dns = named_endpoints(service, *port, state.key.subset);
   }
   if (protocol.tls) build_tls(state, cluster, sni, nullptr);
   apply_options(state, cluster);
   return true;
+}
+
+// The names of slices with addressType FQDN; null if there are none. Their port is that of the first.
+std::shared_ptr<const config::DnsDiscovery> ClusterTable::named_endpoints(const resource::Service& service,
+                                                                          const resource::ServicePort& port,
+                                                                          const std::string& subset) const {
+  auto slices = slices_.find(service.meta.ns + "/" + service.meta.name);
+  if (slices == slices_.end()) return nullptr;
+  auto out = std::make_shared<config::DnsDiscovery>();
+  for (const auto& [name, slice] : slices->second) {
+    if (slice->address_type != resource::EndpointSlice::AddressType::kFqdn || !slice_has_label(*slice, subset))
+      continue;
+    const resource::SlicePort* found = find_port(slice->ports, port);
+    if (!found) continue;
+    if (!out->port) out->port = port_number(*found, port);
+    for (const resource::SliceEndpoint& item : slice->endpoints) {
+      if (item.ready) out->names.insert(out->names.end(), item.addresses.begin(), item.addresses.end());
+    }
+  }
+  if (out->names.empty()) return nullptr;
+  std::sort(out->names.begin(), out->names.end());
+  out->names.erase(std::unique(out->names.begin(), out->names.end()), out->names.end());
+  return out;
 }
 
 void ClusterTable::build_from_registry(State& state, const resource::Registry& registry, config::Cluster& cluster) {
@@ -238,14 +262,15 @@ std::shared_ptr<const config::EndpointSet> ClusterTable::build_endpoints(State& 
   std::vector<config::Endpoint>& list = out->endpoints;
   if (state.built->dns) {
     add_dns_endpoints(*state.built->dns, list);
-  } else if (!state.endpoints_host.empty()) {
+  }
+  if (!state.endpoints_host.empty()) {
     Source source = find(state.endpoints_host);
     if (source.service) {
       auto port = std::find_if(source.service->ports.begin(), source.service->ports.end(),
                                [&](const auto& p) { return p.port == state.key.port; });
       if (port != source.service->ports.end()) add_service_endpoints(*source.service, *port, state.key.subset, list);
     }
-  } else if (Source source = find(state.key.host); source.registry && state.key.subset.empty()) {
+  } else if (Source source = find(state.key.host); !state.built->dns && source.registry && state.key.subset.empty()) {
     for (const auto& [ip, port] : source.registry->addresses) {
       config::Endpoint endpoint;
       if (auto address = net::Address::parse_ip(ip, port)) endpoint.address = *address;

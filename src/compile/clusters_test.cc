@@ -342,5 +342,27 @@ TEST(ServiceOptions, UpstreamTls) {
   EXPECT_EQ(world.endpoints(kName), "");
 }
 
+TEST(Clusters, SlicesOfNames) {
+  World world;
+  auto names = [](const std::string& list) {
+    return "---\n{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: FQDN, metadata: {name: n, labels: "
+           "{kubernetes.io/service-name: svc}}, ports: [{port: 8443}], endpoints: [{addresses: [" +
+           list + "]}]}\n";
+  };
+  const std::string cluster = "outbound|80||svc.default.svc.cluster.local";
+  world.put("i", service("svc") + ingress("a", "h", path("/")));
+  world.put("n", names("b.example, a.example"));
+  EXPECT_EQ(world.control.dns_names(), (std::vector<std::string>{"a.example", "b.example"}));
+  world.put("s", slice("x", "svc", "1.2.3.4"));
+  EXPECT_EQ(world.endpoints(cluster), "1.2.3.4:8080") << "addresses are used at once";
+  world.control.set_resolved("a.example", {*net::Address::parse_ip("9.9.9.9", 0)});
+  EXPECT_EQ(world.endpoints(cluster), "1.2.3.4:8080 9.9.9.9:8443");
+  world.put("n", names("b.example"));
+  EXPECT_EQ(world.control.dns_names(), (std::vector<std::string>{"b.example"}));
+  EXPECT_EQ(world.endpoints(cluster), "1.2.3.4:8080");
+  world.remove("n");
+  EXPECT_EQ(world.control.dns_names(), (std::vector<std::string>{}));
+}
+
 }  // namespace
 }  // namespace sluice::compile

@@ -6,6 +6,13 @@ namespace sluice::compile {
 
 using resource::Kind;
 
+namespace {
+
+// Older than any Ingress: nobody else decides how spans travel.
+const Age kTracingAge{INT64_MIN, "tracing"};
+
+}  // namespace
+
 Compiler::Compiler(const resource::Store& store, Options options)
     : store_(store),
       options_(std::move(options)),
@@ -74,7 +81,9 @@ void Compiler::on_change(const resource::Change& change) {
       recompile_users(change.key.to_string());
       return;
     case Kind::kConfigMap:
-      if (change.key.ns == options_.system_namespace && change.key.name == kGlobalsConfigMap) on_globals(change.after);
+      if (change.key.ns != options_.system_namespace) return;
+      if (change.key.name == kGlobalsConfigMap) on_globals(change.after);
+      if (change.key.name == resource::kCredentialsConfigMap) on_credentials(change.after);
       return;
     case Kind::kIngressClass:
       return;  // an Ingress names its class; nothing of the class object is looked at
@@ -84,11 +93,44 @@ void Compiler::on_change(const resource::Change& change) {
 void Compiler::on_globals(const resource::ObjectPtr& object) {
   globals_diagnostics_.clear();
   if (!object) return;  // deleted: the options stay
-  auto parsed = parse_globals(*as<resource::ConfigMap>(object), filters_, globals_diagnostics_);
+  auto parsed =
+      parse_globals(*as<resource::ConfigMap>(object), filters_, options_.system_namespace, globals_diagnostics_);
   if (!parsed) return;
-  globals_ = std::make_shared<const config::Globals>(std::move(*parsed));
+  set_tracing(parsed->tracing, parsed->globals);
+  globals_ = std::make_shared<const config::Globals>(std::move(parsed->globals));
   clusters_.set_upstream_idle_timeout(globals_->upstream_idle_timeout);
   work_.globals = true;
+}
+
+// The provider's service is a cluster as those of routes are, kept as long as tracing goes there.
+void Compiler::set_tracing(const std::optional<TracingOptions>& options, config::Globals& globals) {
+  const std::optional<TracingTarget> before = std::exchange(tracing_, std::nullopt);
+  if (options) {
+    const ClusterKey key{options->service, options->port, {}};
+    auto service = std::make_shared<ServiceOptions>();
+    service->any = true;
+    using Provider = config::Tracing::Provider;
+    const bool grpc =
+        options->tracing.provider == Provider::kOtlpGrpc || options->tracing.provider == Provider::kSkyWalking;
+    service->protocol = grpc ? ServiceOptions::Protocol::kGrpc : ServiceOptions::Protocol::kUnset;
+    if (before) clusters_.withdraw(before->key.host, before->key.port, kTracingAge);
+    if (grpc) clusters_.offer(key.host, key.port, kTracingAge, std::move(service));
+    tracing_ = TracingTarget{key, clusters_.acquire(key)};
+    auto tracing = std::make_shared<config::Tracing>(options->tracing);
+    tracing->cluster = tracing_->slot;
+    tracing->cluster_name = key.name();
+    globals.tracing = std::move(tracing);
+  } else if (before) {
+    clusters_.withdraw(before->key.host, before->key.port, kTracingAge);
+  }
+  if (before) clusters_.release(before->slot);
+}
+
+void Compiler::on_credentials(const resource::ObjectPtr& object) {
+  credentials_diagnostics_.clear();
+  if (!object) return tls_.set_credentials({});
+  auto parsed = resource::parse_credentials(*as<resource::ConfigMap>(object), credentials_diagnostics_);
+  if (parsed) tls_.set_credentials(std::move(*parsed));
 }
 
 void Compiler::recompile_users(const std::string& host) {
@@ -174,8 +216,22 @@ void Compiler::ingress_diagnostics(const IngressEntry& entry, resource::Diagnost
   }
 }
 
-resource::Diagnostics Compiler::diagnostics() const {
+resource::Diagnostics Compiler::globals_diagnostics() const {
   resource::Diagnostics out = globals_diagnostics_;
+  if (!tracing_) return out;
+  if (std::string problem = clusters_.problem(tracing_->slot); !problem.empty()) {
+    const resource::ObjectKey key{Kind::kConfigMap, options_.system_namespace, kGlobalsConfigMap};
+    const resource::ObjectPtr object = store_.find(key);
+    const std::string file = object && object->meta.file ? *object->meta.file : std::string();
+    out.push_back({resource::Severity::kWarning, file, object ? object->meta.mark.line : 0, 0, key.to_string(),
+                   "data.higress: tracing", std::move(problem) + "; spans are lost"});
+  }
+  return out;
+}
+
+resource::Diagnostics Compiler::diagnostics() const {
+  resource::Diagnostics out = globals_diagnostics();
+  out.insert(out.end(), credentials_diagnostics_.begin(), credentials_diagnostics_.end());
   std::vector<const IngressEntry*> entries;
   for (const auto& [key, entry] : ingresses_) entries.push_back(entry.get());
   std::sort(entries.begin(), entries.end(), [](const auto* a, const auto* b) { return a->age.name < b->age.name; });
@@ -189,7 +245,9 @@ resource::Diagnostics Compiler::diagnostics(const resource::ObjectKey& key) cons
   if (key.kind == Kind::kIngress) {
     if (auto at = ingresses_.find(key); at != ingresses_.end()) ingress_diagnostics(*at->second, out);
   } else if (key.kind == Kind::kConfigMap) {
-    if (key.ns == options_.system_namespace && key.name == kGlobalsConfigMap) out = globals_diagnostics_;
+    if (key.ns != options_.system_namespace) return out;
+    if (key.name == kGlobalsConfigMap) out = globals_diagnostics();
+    if (key.name == resource::kCredentialsConfigMap) out = credentials_diagnostics_;
   } else if (key.kind == Kind::kSecret) {
     tls_.diagnostics_of_secret(key, out);
     resource::Diagnostics all;

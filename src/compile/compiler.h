@@ -68,6 +68,9 @@ class Compiler {
  private:
   void on_change(const resource::Change& change);
   void on_globals(const resource::ObjectPtr& object);
+  void set_tracing(const std::optional<TracingOptions>& options, config::Globals& globals);
+  resource::Diagnostics globals_diagnostics() const;
+  void on_credentials(const resource::ObjectPtr& object);
   void remove_ingress(IngressEntry& entry);
   void compile(const resource::ObjectKey& key);
   void ingress_diagnostics(const IngressEntry& entry, resource::Diagnostics& out) const;
@@ -88,6 +91,12 @@ class Compiler {
   std::unordered_set<resource::ObjectKey, resource::ObjectKeyHash> marked_;
   std::shared_ptr<const config::Globals> globals_;
   resource::Diagnostics globals_diagnostics_;
+  struct TracingTarget {
+    ClusterKey key;
+    uint32_t slot;
+  };
+  std::optional<TracingTarget> tracing_;
+  resource::Diagnostics credentials_diagnostics_;
   SnapshotPointer snapshot_;
   Work work_;
   std::vector<resource::ObjectKey> compiled_;

@@ -1,5 +1,7 @@
 #include "compile/globals.h"
 
+#include <charconv>
+
 #include "compile/filter_config.h"
 #include "resource/reader.h"
 #include "resource/yaml.h"
@@ -90,10 +92,74 @@ std::optional<FilterSpec> read_gzip(const Field& root, Reader& reader) {
   return out;
 }
 
+// A percentage, in hundredths of it.
+uint32_t percent(const Field& field, Reader& reader) {
+  double value = 100;
+  const std::string_view text = field.node().text();
+  if (field) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size() || !(value >= 0 && value <= 100)) {
+      reader.error(field, "must be a number from 0 to 100");
+      value = 0;
+    }
+  }
+  return static_cast<uint32_t>(value * 100 + 0.5);
+}
+
+// Ports are numbers or numbers in quotes.
+uint16_t quoted_port(const Field& field, Reader& reader) {
+  int64_t port = 0;
+  const std::string_view text = field.node().text();
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+  if (!field || error != std::errc() || end != text.data() + text.size() || port < 1 || port > 65535) {
+    reader.error(field, "must be a port from 1 to 65535");
+    return 0;
+  }
+  return static_cast<uint16_t>(port);
+}
+
+std::optional<TracingOptions> read_tracing(const Field& root, Reader& reader, const std::string& system_namespace) {
+  using Provider = config::Tracing::Provider;
+  Field block = root["tracing"];
+  if (!reader.is_mapping(block)) return std::nullopt;
+  const bool enable = reader.boolean(block["enable"], false);
+  TracingOptions out;
+  config::Tracing& tracing = out.tracing;
+  tracing.sampling = percent(block["sampling"], reader);
+  tracing.timeout = std::chrono::milliseconds(reader.integer(block["timeout"], 500, 1, 60'000));
+  tracing.service_name = "higress-gateway." + system_namespace;
+  size_t providers = 0;
+  for (const char* name : {"zipkin", "skywalking", "opentelemetry"}) providers += block[name] ? 1 : 0;
+  if (enable && providers != 1) {
+    reader.error(block, providers ? "only one of zipkin, skywalking and opentelemetry may be given"
+                                  : "one of zipkin, skywalking and opentelemetry must be given");
+    return std::nullopt;
+  }
+  auto provider = [&](const char* name, Provider kind) {
+    Field field = block[name];
+    if (!reader.is_mapping(field)) return;
+    tracing.provider = kind;
+    out.service = reader.required(field["service"]);
+    out.port = quoted_port(field["port"], reader);
+    if (kind == Provider::kZipkin) tracing.path = "/api/v2/spans";
+    if (kind == Provider::kSkyWalking) tracing.access_token = reader.string(field["access_token"]);
+    if (kind == Provider::kOtlpGrpc && reader.one_of(field["protocol"], {"grpc", "http"}) == 1) {
+      tracing.provider = Provider::kOtlpHttp;
+      tracing.path = reader.string(field["path"], "/v1/traces");
+      if (!tracing.path.starts_with('/')) reader.error(field["path"], "must begin with '/'");
+    }
+  };
+  provider("zipkin", Provider::kZipkin);
+  provider("skywalking", Provider::kSkyWalking);
+  provider("opentelemetry", Provider::kOtlpGrpc);
+  if (!enable) return std::nullopt;
+  return out;
+}
+
 }  // namespace
 
-std::optional<config::Globals> parse_globals(const resource::ConfigMap& map, FilterCache& filters,
-                                             resource::Diagnostics& out) {
+std::optional<GlobalOptions> parse_globals(const resource::ConfigMap& map, FilterCache& filters,
+                                           const std::string& system_namespace, resource::Diagnostics& out) {
   const resource::Pair* text = resource::find(map.data, kGlobalsKey);
   if (!text) return std::nullopt;
   size_t first = out.size();
@@ -122,7 +188,8 @@ std::optional<config::Globals> parse_globals(const resource::ConfigMap& map, Fil
     return std::nullopt;
   }
   const resource::Node& node = next == resource::YamlStream::Next::kDocument ? stream.document() : empty;
-  config::Globals globals;
+  GlobalOptions options;
+  config::Globals& globals = options.globals;
   Field root(node);
   if (root) reader.is_mapping(root);
   read_downstream(root, reader, globals);
@@ -138,9 +205,10 @@ std::optional<config::Globals> parse_globals(const resource::ConfigMap& map, Fil
       reader.warn(field, "compression is off: " + factory.error().message);
     }
   }
+  options.tracing = read_tracing(root, reader, system_namespace);
   finish();
   if (reader.errors()) return std::nullopt;
-  return globals;
+  return options;
 }
 
 }  // namespace sluice::compile

@@ -13,10 +13,22 @@ namespace sluice::compile {
 inline constexpr const char* kGlobalsConfigMap = "higress-config";
 inline constexpr const char* kGlobalsKey = "higress";
 
+// Tracing with the service it goes to, which is yet to become a cluster.
+struct TracingOptions {
+  config::Tracing tracing;
+  std::string service;
+  uint16_t port = 0;
+};
+
+struct GlobalOptions {
+  config::Globals globals;
+  std::optional<TracingOptions> tracing;
+};
+
 // Reads the options over their defaults. Nothing if any of them is wrong: then the whole version is
 // refused, `out` says why, and the previous options stay in force. Nothing and no message if the
 // key is absent.
-std::optional<config::Globals> parse_globals(const resource::ConfigMap& map, FilterCache& filters,
-                                             resource::Diagnostics& out);
+std::optional<GlobalOptions> parse_globals(const resource::ConfigMap& map, FilterCache& filters,
+                                           const std::string& system_namespace, resource::Diagnostics& out);
 
 }  // namespace sluice::compile

@@ -1,13 +1,12 @@
 #include "compile/ingress_routes.h"
 
-#include <re2/re2.h>
-
 #include <algorithm>
 
 #include "compile/annotation_values.h"
 #include "compile/auth_secret.h"
 #include "compile/canary.h"
 #include "compile/filter_config.h"
+#include "compile/route_options.h"
 #include "plugins/refusal.h"
 #include "resource/reader.h"
 
@@ -16,7 +15,6 @@ namespace {
 
 using resource::in_quotes;
 using resource::IngressBackend;
-using resource::PathType;
 using resource::Severity;
 
 constexpr uint16_t kListenerPort = 80;  // of a destination that names no port and has none of its own
@@ -34,7 +32,7 @@ class IngressCompiler {
                                                           : ingress_.meta.ns + "/" + ingress_.meta.name;
     if (annotations_.canary.enable) canary_rule();
     build_shared_parts();
-    access_notes();
+    if (!canary_) access_notes(annotations_.addresses, notes_);
     for (size_t i = 0; i < ingress_.rules.size(); ++i) rule(ingress_.rules[i], i);
     if (!canary_) {
       default_backend();
@@ -70,7 +68,7 @@ class IngressCompiler {
 
   void build_shared_parts() {
     if (annotations_.retry.any) retry_ = retry_policy(annotations_.retry);
-    redirect_ = redirect();
+    redirect_ = redirect(annotations_.redirect);
     if (!canary_) {
       refusal_ = annotations_.refusal;
       if (annotations_.auth.any()) authentication();
@@ -129,19 +127,6 @@ class IngressCompiler {
     if (!users) return refuse("auth-secret", name + ": " + users.error().message);
     auth_users_ = std::move(*users);
     notes_.push_back("basic authentication by " + name);
-  }
-
-  void access_notes() {
-    const AddressOptions& addresses = annotations_.addresses;
-    auto list = [&](const char* what, const std::vector<std::string>& entries) {
-      if (entries.empty() || canary_) return;
-      std::string note = what;
-      for (size_t i = 0; i < std::min<size_t>(entries.size(), 20); ++i) note += (i ? ", " : "") + entries[i];
-      if (entries.size() > 20) note += ", … (" + std::to_string(entries.size()) + ")";
-      notes_.push_back(std::move(note));
-    };
-    list("denies clients of ", addresses.deny);
-    list("allows only clients of ", addresses.allow);
   }
 
   // --- other services ---
@@ -209,50 +194,6 @@ class IngressCompiler {
     fallback_ = std::move(out);
   }
 
-  static std::shared_ptr<const config::RetryPolicy> retry_policy(const RetryOptions& options) {
-    using R = config::RetryPolicy;
-    auto out = std::make_shared<R>();
-    out->max_retries = static_cast<uint32_t>(options.tries.value_or(3));
-    out->per_try_timeout = std::chrono::seconds(options.timeout_seconds);
-    uint32_t on = 0;
-    bool non_idempotent = false;
-    std::vector<uint16_t> statuses;
-    for (const std::string& word : split_list(options.conditions.empty() ? "error" : options.conditions, ", \t\n")) {
-      if (word == "off") out->max_retries = 0;
-      if (word == "error" || word == "timeout" || word == "invalid_header") on |= R::kOn5xx;
-      if (word == "non_idempotent") non_idempotent = true;
-      int64_t status;
-      std::string unused;
-      if (word.starts_with("http_") && parse_int(word.substr(5), &status, &unused) && status >= 100 && status <= 599) {
-        on |= R::kOnStatus;
-        statuses.push_back(static_cast<uint16_t>(status));
-      }
-    }
-    if (on) {  // else the default conditions stay
-      out->on = on;
-      out->statuses = std::move(statuses);
-    }
-    if (non_idempotent) out->on |= R::kNonIdempotent;
-    return out;
-  }
-
-  std::shared_ptr<const config::Redirect> redirect() const {
-    const RedirectOptions& options = annotations_.redirect;
-    auto out = std::make_shared<config::Redirect>();
-    bool temporary = !options.temporal.empty();
-    const std::string& url = temporary ? options.temporal : options.permanent;
-    if (!url.empty()) {
-      out->status = temporary ? 302 : static_cast<uint16_t>(options.permanent_code);
-      parse_url(url, &out->scheme, &out->host, &out->path);
-      return out;
-    }
-    if (!options.to_https) return nullptr;
-    out->status = 308;
-    out->scheme = "https";
-    out->https_only_on_plaintext = true;
-    return out;
-  }
-
   // --- rules ---
 
   void rule(const resource::IngressRule& rule, size_t index) {
@@ -265,7 +206,7 @@ class IngressCompiler {
   }
 
   void path(const std::string& host_name, const resource::IngressPath& path, std::string field) {
-    auto match = path_match(path, field);
+    auto match = rule_path(path, field);
     if (!match) return;
     auto route = std::make_shared<config::Route>();
     route->name = name_;
@@ -288,44 +229,11 @@ class IngressCompiler {
     host(host_name).routes.push_back(std::move(out));
   }
 
-  std::optional<config::PathMatch> path_match(const resource::IngressPath& path, const std::string& field) {
-    using Kind = config::PathMatch::Kind;
-    config::PathMatch out;
-    out.text = path.path.empty() ? "/" : path.path;
-    bool rewrites = !annotations_.rewrite_target.empty() || annotations_.use_regex || annotations_.full_path_regex;
-    if (path.type == PathType::kUnset && !rewrites) {
-      if (out.text.ends_with(".*")) out.text.resize(out.text.size() - 2);
-      if (out.text.ends_with("/*")) out.text.resize(out.text.size() - 2);
-      if (out.text.empty()) out.text = "/";
-    }
-    if (path_is_regex(annotations_, out.text)) {
-      out.kind = annotations_.full_path_regex ? Kind::kFullRegex : Kind::kPrefixRegex;
-      return compile_regex(std::move(out), field, path.mark);
-    }
-    out.ignore_case = annotations_.ignore_path_case;
-    if (path.type == PathType::kExact) {
-      out.kind = Kind::kExact;
-    } else if (out.text.ends_with('/')) {
-      out.text.pop_back();
-    }
+  std::optional<config::PathMatch> rule_path(const resource::IngressPath& path, const std::string& field) {
+    std::string error;
+    auto out = path_match(path, annotations_, &error);
+    if (!out) report(Severity::kError, field + ".path", path.mark, error + "; the path is left out");
     return out;
-  }
-
-  std::optional<config::PathMatch> compile_regex(config::PathMatch match, const std::string& field,
-                                                 resource::Mark mark) {
-    re2::RE2::Options options;
-    options.set_log_errors(false);
-    options.set_max_mem(1 << 20);
-    bool full = match.kind == config::PathMatch::Kind::kFullRegex;
-    auto regex = std::make_shared<re2::RE2>(match.text + (full ? "$" : ".*"), options);
-    if (!regex->ok()) {
-      report(
-          Severity::kError, field + ".path", mark,
-          in_quotes(match.text) + " is not a regular expression (RE2): " + regex->error() + "; the path is left out");
-      return std::nullopt;
-    }
-    match.regex = std::move(regex);
-    return match;
   }
 
   // Everything but path and backend. `place`: learns where the filters are that edit headers.
@@ -486,31 +394,13 @@ class IngressCompiler {
   void tls() {
     out_.tls_options = annotations_.tls;
     for (const auto& known : out_.hosts) {
-      const resource::IngressTls* entry = find_tls(known.name);
-      if (!entry && !annotations_.tls.any) continue;
+      const resource::IngressTls* entry = find_tls(ingress_, known.name);
+      if (!entry && !annotations_.tls.any && ingress_.tls.empty()) continue;
       CompiledIngress::TlsUse use{known.name, {}};
+      use.asks = !entry && !ingress_.tls.empty();
       if (entry) use.secret = {ingress_.meta.ns, entry->secret};
       out_.tls.push_back(std::move(use));
     }
-  }
-
-  static bool covers(const std::string& entry, const std::string& host) {
-    if (entry == host) return true;
-    return entry.starts_with("*.") && host.size() > entry.size() - 1 && host.ends_with(entry.substr(1));
-  }
-
-  // The first entry that names the host as it is written; else the first whose wildcard covers it.
-  const resource::IngressTls* find_tls(const std::string& host) const {
-    for (bool literally : {true, false}) {
-      for (const resource::IngressTls& tls : ingress_.tls) {
-        if (tls.secret.empty()) continue;
-        if (tls.hosts.empty() && host == "*") return &tls;
-        for (const std::string& name : tls.hosts) {
-          if (literally ? (name.empty() ? "*" : name) == host : covers(name, host)) return &tls;
-        }
-      }
-    }
-    return nullptr;
   }
 
   const resource::Ingress& ingress_;

@@ -72,7 +72,8 @@ struct CompiledIngress {
 
   struct TlsUse {
     std::string host;
-    SecretRef secret;  // empty: the host has options but no certificate here
+    SecretRef secret;   // empty: the host has options but no certificate here
+    bool asks = false;  // spec.tls is given but names no Secret for the host: higress-https may have one
   };
   std::vector<TlsUse> tls;
   TlsOptions tls_options;

@@ -30,6 +30,21 @@ void TlsHosts::on_secret(const resource::ObjectKey& key) {
   if (at != by_secret_.end()) marked_.insert(at->second.begin(), at->second.end());
 }
 
+void TlsHosts::set_credentials(resource::Credentials credentials) {
+  credentials_ = std::move(credentials);
+  for (const auto& [name, host] : hosts_) marked_.insert(name);
+}
+
+SecretRef TlsHosts::secret_of(const std::string& name, Host& host, const CompiledIngress::TlsUse& use) {
+  if (!use.secret.empty()) {
+    if (!credentials_.fallback_for_invalid_secret || look(name, host, use.secret)) return use.secret;
+  } else if (!use.asks) {
+    return {};
+  }
+  const resource::Credentials::Entry* entry = credentials_.find(name);
+  return entry ? SecretRef{entry->ns, entry->name} : use.secret;
+}
+
 size_t TlsHosts::flush(config::Snapshot& next, HostTable& hosts) {
   size_t count = marked_.size();
   for (const std::string& name : marked_) {
@@ -84,14 +99,14 @@ std::shared_ptr<const config::TlsHost> TlsHosts::build(const std::string& name, 
   const IngressEntry* chooser = nullptr;  // of options
   SecretRef ref;
   for (const auto& [entry, use] : host.contributors) {
-    if (!use->secret.empty()) {
+    if (SecretRef secret = secret_of(name, host, *use); !secret.empty()) {
       if (!owner) {
         owner = entry;
-        ref = use->secret;
-      } else if (use->secret.to_string() != ref.to_string()) {
+        ref = std::move(secret);
+      } else if (secret.to_string() != ref.to_string()) {
         find(host, *entry, "spec.tls",
              "host " + name + " has its certificate from " + owner->object->key().to_string() +
-                 ", which is older; Secret " + use->secret.to_string() + " is not used for it",
+                 ", which is older; Secret " + secret.to_string() + " is not used for it",
              Severity::kWarning);
       }
     }
@@ -125,6 +140,7 @@ std::shared_ptr<const config::TlsHost> TlsHosts::build(const std::string& name, 
     auto context = contexts_.server(config);
     if (context) {
       out->context = *context;
+      host.good_scope = config.session_scope;
       const int64_t now = time(nullptr);
       if (out->context->not_after() < now) {
         blame(host, *owner, *secret,
@@ -142,7 +158,7 @@ std::shared_ptr<const config::TlsHost> TlsHosts::build(const std::string& name, 
     problem = context.error().message;
   }
   bool kept =
-      host.built && host.built->context && host.built->secret == out->secret && host.built->mutual == out->mutual;
+      host.built && host.built->context && host.built->secret == out->secret && host.good_scope == config.session_scope;
   if (kept) out->context = host.built->context;
   blame(host, *owner, *secret,
         problem + "; " + (kept ? "the last good certificate stays in use for " : "TLS handshakes fail for ") + name);
@@ -165,24 +181,20 @@ bool TlsHosts::apply_options(const std::string& name, Host& host, const IngressE
   }
   config.ciphers_tls12 = options.ciphers;
   if (options.client_ca.empty()) return false;
-  // As in Higress: only the CA that belongs to the host's own certificate.
+  // Of the host's own certificate the CA may be in a Secret beside it, as in Higress.
   const SecretRef& ca = options.client_ca;
-  if (ca.ns != certificate.ns || (ca.name != certificate.name && ca.name != certificate.name + "-cacert")) {
-    find(host, entry, "metadata.annotations[auth-tls-secret]",
-         "Secret " + ca.to_string() + " must be " + certificate.to_string() + " or " + certificate.to_string() +
-             "-cacert, as the certificate of " + name + "; client certificates are not asked for");
-    return false;
-  }
-  const resource::Secret* anchors = look(name, host, {certificate.ns, certificate.name + "-cacert"});
-  if (!anchors || !anchors->ca()) anchors = look(name, host, certificate);
+  const bool own = ca.ns == certificate.ns && (ca.name == certificate.name || ca.name == certificate.name + "-cacert");
+  const resource::Secret* anchors = look(name, host, own ? SecretRef{ca.ns, certificate.name + "-cacert"} : ca);
+  if (own && (!anchors || !anchors->ca())) anchors = look(name, host, certificate);
   config.client_auth = net::TlsServerConfig::ClientAuth::kRequired;
-  config.session_scope = "mtls " + certificate.to_string();
+  config.session_scope = "mtls " + (own ? certificate : ca).to_string();
   if (anchors && anchors->ca()) {
     config.client_ca_pem = anchors->ca()->expose();
   } else {
     // The context will be refused, so that the host is closed rather than open without client
     // certificates.
-    find(host, entry, "metadata.annotations[auth-tls-secret]", "neither Secret has ca.crt (or cacert)");
+    find(host, entry, "metadata.annotations[auth-tls-secret]",
+         "Secret " + ca.to_string() + " has no ca.crt (or cacert); TLS handshakes for " + name + " fail");
   }
   return true;
 }

@@ -16,6 +16,7 @@
 #include "compile/hosts.h"
 #include "compile/tls_contexts.h"
 #include "config/snapshot.h"
+#include "resource/credentials.h"
 #include "resource/store.h"
 
 namespace sluice::compile {
@@ -28,6 +29,8 @@ class TlsHosts {
   void add(const IngressEntry& entry);
   void remove(const IngressEntry& entry);
   void on_secret(const resource::ObjectKey& key);
+  // The certificates for hosts that name none (ConfigMap higress-https).
+  void set_credentials(resource::Credentials credentials);
 
   // Rebuilds what is marked into the snapshot and tells the host table which hosts ask for client
   // certificates. Returns how many hosts were rebuilt.
@@ -49,10 +52,13 @@ class TlsHosts {
     std::map<const IngressEntry*, const CompiledIngress::TlsUse*, ByAge> contributors;
     std::vector<std::string> secrets;  // looked at by the last build
     std::shared_ptr<const config::TlsHost> built;
+    std::string good_scope;  // whose clients the last good context lets in
     std::vector<Finding> findings;
   };
 
   std::shared_ptr<const config::TlsHost> build(const std::string& name, Host& host);
+  // The Secret that the use asks for, or that higress-https has in its place; empty: none.
+  SecretRef secret_of(const std::string& name, Host& host, const CompiledIngress::TlsUse& use);
   const resource::Secret* look(const std::string& name, Host& host, const SecretRef& ref);
   // Fills what options say. Returns whether client certificates are required.
   bool apply_options(const std::string& name, Host& host, const IngressEntry& entry, const SecretRef& certificate,
@@ -66,6 +72,7 @@ class TlsHosts {
   const resource::Store& store_;
   const Options& options_;
   TlsContexts& contexts_;
+  resource::Credentials credentials_;
   std::unordered_map<std::string, Host> hosts_;
   std::unordered_map<std::string, std::unordered_set<std::string>> by_secret_;  // "ns/name" → hosts
   std::unordered_set<std::string> marked_;

@@ -166,17 +166,18 @@ TEST_F(TlsTest, ClientCertificates) {
   EXPECT_TRUE(world.control.snapshot()->hosts.find("a.b")->requires_mtls_sni);
 
   world.put("i", tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}", note("higress.io/auth-tls-secret", "other")));
-  EXPECT_FALSE(host("a.b")->mutual);
-  EXPECT_FALSE(world.control.snapshot()->hosts.find("a.b")->requires_mtls_sni);
-  EXPECT_NE(world.all().find("Secret default/other must be default/c or default/c-cacert, as the "
-                             "certificate of a.b; client certificates are not asked for"),
+  EXPECT_TRUE(host("a.b")->mutual) << "any Secret may hold the CA";
+  EXPECT_EQ(shown("a.b"), "cert");
+  world.put("i", tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}", note("higress.io/auth-tls-secret", "none")));
+  EXPECT_EQ(shown("a.b"), "!") << "without a CA the host is closed, not open";
+  EXPECT_NE(world.all().find("Secret default/none has no ca.crt (or cacert); TLS handshakes for a.b fail"),
             std::string::npos)
       << world.all();
 
   world.put("s", secret("c", make("cert")));
   world.put("i", tls_ingress("a", "a.b", "{hosts: [a.b], secretName: c}", note("higress.io/auth-tls-secret", "c")));
   EXPECT_EQ(shown("a.b"), "!") << "without a CA the host is closed, not open";
-  EXPECT_NE(world.all().find("neither Secret has ca.crt (or cacert)"), std::string::npos) << world.all();
+  EXPECT_NE(world.all().find("Secret default/c has no ca.crt (or cacert)"), std::string::npos) << world.all();
 }
 
 TEST_F(TlsTest, Options) {
@@ -208,6 +209,42 @@ TEST_F(TlsTest, Options) {
   EXPECT_NE(apply(note("higress.io/auth-tls-secret", "a/b/c"))
                 .find("\"a/b/c\" is not a Secret: write name or namespace/name"),
             std::string::npos);
+}
+
+TEST_F(TlsTest, CredentialsOfHigressHttps) {
+  auto credentials = [&](const std::string& text) {
+    std::string indented;
+    for (size_t at = 0; at < text.size();) {
+      size_t end = std::min(text.find('\n', at), text.size());
+      indented += "    " + text.substr(at, end - at) + "\n";
+      at = end + 1;
+    }
+    return world.put("m",
+                     "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: higress-https, namespace: higress-system}\n"
+                     "data:\n  cert: |\n" +
+                         indented);
+  };
+  world.put("s", secret("own", make("own")) + secret("wild", make("wild")));
+  world.put("i", tls_ingress("a", "a.b.c", "{hosts: [a.b.c]}", ""));
+  EXPECT_EQ(host("a.b.c"), nullptr);
+  const std::string entries =
+      "credentialConfig:\n- {domains: [x.y], tlsSecret: default/own}\n- {domains: [\"*.b.c\"], tlsSecret: "
+      "default/wild}\n";
+  EXPECT_EQ(credentials(entries), "");
+  EXPECT_EQ(shown("a.b.c"), "wild");
+  world.put("i", tls_ingress("a", "a.b.c", "{hosts: [a.b.c], secretName: missing}", ""));
+  EXPECT_EQ(shown("a.b.c"), "!") << "a Secret that is named counts";
+  EXPECT_EQ(credentials(entries + "fallbackForInvalidSecret: true\n"), "");
+  EXPECT_EQ(shown("a.b.c"), "wild");
+  world.put("s2", secret("missing", make("late")));
+  EXPECT_EQ(shown("a.b.c"), "late");
+  EXPECT_NE(credentials("credentialConfig:\n- {domains: [], tlsSecret: a/b/c}\n").find("must name at least one domain"),
+            std::string::npos);
+  EXPECT_EQ(shown("a.b.c"), "late") << "the last good version stays";
+  world.remove("s2");
+  EXPECT_EQ(shown("a.b.c"), "wild");
+  world.put("i", ingress("a", "a.b.c", path("/")));
+  EXPECT_EQ(host("a.b.c"), nullptr) << "without spec.tls there is no TLS";
 }
 
 TEST_F(TlsTest, ContextsAreShared) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "config/cluster.h"
+#include "config/tracing.h"
 
 namespace re2 {
 class RE2;
@@ -128,8 +129,9 @@ struct alignas(64) Route {
   std::shared_ptr<const Fallback> fallback;  // null: none
 
   std::string name;  // as in logs and metrics: "ns/ingress", or "ingress" in the system namespace
-  std::shared_ptr<const Redirect> redirect;  // what `explain` tells of the redirect filter; null: none
-  std::vector<std::string> notes;            // what else `explain` tells: canary, access, mirror
+  std::shared_ptr<const RouteTracing> tracing;  // null: as the global options say
+  std::shared_ptr<const Redirect> redirect;     // what `explain` tells of the redirect filter; null: none
+  std::vector<std::string> notes;               // what else `explain` tells: canary, access, mirror
   std::string origin;  // the object and field it came from: "Ingress ns/name spec.rules[0].http.paths[1]"
 };
 

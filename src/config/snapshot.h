@@ -12,6 +12,7 @@
 #include "config/cluster.h"
 #include "config/persistent.h"
 #include "config/route.h"
+#include "config/tracing.h"
 
 namespace sluice::config {
 
@@ -29,7 +30,8 @@ struct Globals {
   std::chrono::milliseconds route_timeout{0};  // of routes that have none of their own; 0: none
   bool add_x_real_ip = false;
   bool disable_x_envoy_headers = false;
-  FilterChain filters;  // run before those of the route (gzip …)
+  FilterChain filters;                     // run before those of the route (gzip …)
+  std::shared_ptr<const Tracing> tracing;  // null: off
 };
 
 // A host that the TLS listener serves.

@@ -25,6 +25,7 @@ struct HttpCall {
 struct HttpCallResult {
   bool ok = false;  // a complete response came, whatever its status
   int status = 0;
+  int grpc_status = -1;                      // of the head or the trailers; -1: none
   const http::HeaderMap* headers = nullptr;  // valid during the call-back
   std::string body;
   std::string error;  // why not, if !ok

@@ -1,5 +1,7 @@
 #include "proxy/call_out.h"
 
+#include <charconv>
+
 #include "proxy/upstream_request.h"
 #include "proxy/worker.h"
 
@@ -83,6 +85,7 @@ class CallOut final : public filter::CallReceiver::Call, private UpstreamRequest
   void on_upstream_informational(http::ResponseHead&) override {}
   void on_upstream_response(http::ResponseHead& head, bool end) override {
     result_.status = head.status;
+    read_grpc_status(head.headers);
     result_.headers = &head.headers;
     if (end) deliver(true);
   }
@@ -98,11 +101,19 @@ class CallOut final : public filter::CallReceiver::Call, private UpstreamRequest
     result_.body.append(data.view());
     if (end) deliver(true);
   }
-  void on_upstream_trailers(const http::HeaderMap&) override { deliver(true); }
+  void on_upstream_trailers(const http::HeaderMap& trailers) override {
+    read_grpc_status(trailers);
+    deliver(true);
+  }
   void on_upstream_drained() override {}
   void on_upstream_failed(const UpstreamFailure& failure) override {
     result_.error = failure.body.empty() ? std::string(failure.details) : std::string(failure.body);
     deliver(false);
+  }
+
+  void read_grpc_status(const http::HeaderMap& fields) {
+    const std::string_view text = fields.get(http::HeaderId::kGrpcStatus);
+    if (!text.empty()) std::from_chars(text.data(), text.data() + text.size(), result_.grpc_status);
   }
 
   void deliver(bool ok) {

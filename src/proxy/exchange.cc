@@ -132,7 +132,9 @@ bool Exchange::start(bool end) {
     answer(405, "", "connect_not_supported", ResponseFlag::kNone);
     return true;
   }
-  if (!resolve_route()) return true;
+  const bool routed = resolve_route();
+  if (globals.tracing) trace_ = worker_.tracer().begin(globals.tracing, route_, request_);
+  if (!routed) return true;
   build_filters();
   idle_timeout_ms_ = static_cast<uint64_t>(
       (route_->idle_timeout.count() ? route_->idle_timeout : globals.downstream_idle_timeout).count());
@@ -246,7 +248,7 @@ void Exchange::forward(bool end) {
   phase_ = Phase::kForwarding;
   upstream::ClusterState* cluster =
       cluster_slot_ == UINT32_MAX ? nullptr : worker_.clusters().get(*snapshot_, cluster_slot_);
-  if (route_->fallback && (!cluster || !cluster->choose(false, 0, {}))) {
+  if (route_->fallback && (!cluster || !cluster->has_usable_endpoint())) {
     if (upstream::ClusterState* fallback = usable_fallback()) {
       cluster = fallback;
       cluster_slot_ = route_->fallback->cluster;
@@ -272,6 +274,11 @@ void Exchange::forward(bool end) {
     arm_timer();
   }
 
+  if (trace_) {
+    const std::string operation = trace_operation();
+    worker_.tracer().inject(*trace_, operation, cluster->config().service, request_);
+    request_.headers.set("x-envoy-decorator-operation", arena().copy(operation));
+  }
   const UpstreamRequest::Target target = target_of(*cluster);
   send_continue();
   if (!request_.upgrade.empty()) {
@@ -310,7 +317,7 @@ UpstreamRequest::Target Exchange::target_of(upstream::ClusterState& cluster) {
 upstream::ClusterState* Exchange::usable_fallback() {
   if (!route_->fallback) return nullptr;
   upstream::ClusterState* cluster = worker_.clusters().get(*snapshot_, route_->fallback->cluster);
-  return cluster && cluster->choose(false, 0, {}) ? cluster : nullptr;
+  return cluster && cluster->has_usable_endpoint() ? cluster : nullptr;
 }
 
 bool Exchange::falls_back_on(int status) {

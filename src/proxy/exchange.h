@@ -17,6 +17,7 @@ namespace sluice::proxy {
 
 class Worker;
 struct ResponseStats;
+struct Trace;
 
 class Exchange final : public http::StreamHandler,
                        public filter::Context,
@@ -110,6 +111,8 @@ class Exchange final : public http::StreamHandler,
   void end_tunnel_if_done();
   std::unique_ptr<TunnelRecord> compact_texts();
   LogRecord make_record();
+  std::string trace_operation() const;
+  void record_trace(const LogRecord& record, uint64_t duration_us, int status);
   void update_request_flow();
   void update_response_flow();
   void on_timer();
@@ -169,6 +172,7 @@ class Exchange final : public http::StreamHandler,
     LogField* next;
   };
   LogField* log_fields_ = nullptr;
+  std::unique_ptr<Trace> trace_;          // null: not traced
   std::unique_ptr<TunnelRecord> tunnel_;  // what the log of a tunnel needs; its arena is gone
   SliceQueue early_;                      // bytes behind an upgrade request that has not been agreed to
   int status_ = 0;

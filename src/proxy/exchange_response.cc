@@ -352,7 +352,7 @@ LogRecord Exchange::make_record() {
   record.request_id = headers.get(HeaderId::kXRequestId);
   record.user_agent = headers.get(HeaderId::kUserAgent);
   record.x_forwarded_for = headers.get(HeaderId::kXForwardedFor);
-  record.trace_id = headers.get(HeaderId::kXB3TraceId);
+  record.trace_id = trace_ ? std::string_view(trace_->log_id) : headers.get(HeaderId::kXB3TraceId);
   if (route_) record.route_name = route_->name;
   record.upstream_cluster = cluster_name_;
   record.upstream_host = upstream_.endpoint_address();
@@ -395,6 +395,53 @@ std::unique_ptr<Exchange::TunnelRecord> Exchange::compact_texts() {
   return result;
 }
 
+// "<service>:<port><path>*", or what the route says.
+std::string Exchange::trace_operation() const {
+  if (route_ && route_->tracing && !route_->tracing->operation.empty()) return route_->tracing->operation;
+  const config::Cluster* cluster = cluster_slot_ == UINT32_MAX ? nullptr : snapshot_->clusters.get(cluster_slot_);
+  if (!cluster) return route_ ? route_->name : "ingress";
+  const bool prefix = route_->path.kind == config::PathMatch::Kind::kPrefix;
+  return cluster->service + ":" + std::to_string(cluster->port) + route_->path.text +
+         (prefix ? (route_->path.text.empty() ? "/*" : "*") : "");
+}
+
+void Exchange::record_trace(const LogRecord& record, uint64_t duration_us, int status) {
+  FinishedTrace finished;
+  finished.server = {0, start_wall_us_, start_wall_us_ + duration_us};
+  finished.status = status;
+  finished.error = status == 0 || status >= 500;
+  const std::string operation = trace_operation();
+  finished.operation = operation;
+  finished.upstream_address = record.upstream_host;
+  finished.client = client_;
+  const std::string url = std::string(is_tls() ? "https://" : "http://") + std::string(record.authority) +
+                          std::string(record.path.substr(0, 1024));
+  const std::string code = std::to_string(status), request_size = std::to_string(bytes_received_),
+                    response_size = std::to_string(bytes_sent_);
+  std::string flags;
+  for (const filter::FlagName& known : filter::kFlagNames) {
+    if (flags_.has(known.flag)) flags.append(flags.empty() ? "" : ",").append(known.name);
+  }
+  char peer[net::Address::kMaxIpText];
+  const FinishedTrace::Tag tags[] = {
+      {"component", "proxy"},
+      {"guid:x-request-id", record.request_id},
+      {"http.url", url},
+      {"http.method", record.method},
+      {"http.protocol", record.protocol},
+      {"http.status_code", code},
+      {"user_agent", record.user_agent.substr(0, 256)},
+      {"peer.address", {peer, client_.format_ip(peer)}},
+      {"request_size", request_size},
+      {"response_size", response_size},
+      {"response_flags", flags.empty() ? std::string_view("-") : std::string_view(flags)},
+      {"route_name", record.route_name},
+      {"upstream_cluster", record.upstream_cluster},
+  };
+  finished.tags = tags;
+  worker_.tracer().finish(*trace_, finished);
+}
+
 // Statistics and the access log. The last look at heads and filters' fields.
 void Exchange::record() {
   const uint64_t duration_us = (loop().now_ns() - start_ns_) / 1000;
@@ -419,9 +466,11 @@ void Exchange::record() {
     cluster.no_healthy += flags_.has(ResponseFlag::kNoHealthyUpstream);
   }
   AccessLog::Producer* log = worker_.access_log();
-  if (!log) return;
+  if (!log && !(trace_ && trace_->sampled)) return;
 
   LogRecord record = tunnel_ ? tunnel_->record : make_record();
+  if (trace_ && trace_->sampled) record_trace(record, duration_us, logged_status);
+  if (!log) return;
   record.details = details_;
   const http::ConnectionInfo& connection = downstream_->connection();
   char local[net::Address::kMaxIpText], remote[net::Address::kMaxIpText];

@@ -156,6 +156,9 @@ void WorkerStats::merge(const WorkerStats& other) {
   https.merge(other.https);
   active_exchanges += other.active_exchanges;
   access_log_dropped += other.access_log_dropped;
+  trace_spans_sent += other.trace_spans_sent;
+  trace_spans_failed += other.trace_spans_failed;
+  trace_spans_dropped += other.trace_spans_dropped;
   block_bytes_in_use += other.block_bytes_in_use;
   block_bytes_free += other.block_bytes_free;
   routes.merge(other.routes);
@@ -191,6 +194,12 @@ std::string to_prometheus(const WorkerStats& total, const config::PersistentVect
   writer.family("sluice_access_log_dropped_total", "counter",
                 "Access-log lines dropped because the sink was too slow.");
   writer.sample("sluice_access_log_dropped_total", "", total.access_log_dropped);
+  writer.family("sluice_trace_spans_total", "counter",
+                "Spans that were taken by the tracing provider, refused or not answered (failed), or not sent because "
+                "it was too slow (dropped).");
+  writer.sample("sluice_trace_spans_total", "result=\"sent\"", total.trace_spans_sent);
+  writer.sample("sluice_trace_spans_total", "result=\"failed\"", total.trace_spans_failed);
+  writer.sample("sluice_trace_spans_total", "result=\"dropped\"", total.trace_spans_dropped);
   writer.family("sluice_buffer_bytes", "gauge", "Bytes of I/O blocks.");
   writer.sample("sluice_buffer_bytes", "state=\"in_use\"", total.block_bytes_in_use);
   writer.sample("sluice_buffer_bytes", "state=\"free\"", total.block_bytes_free);

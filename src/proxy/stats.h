@@ -87,6 +87,9 @@ struct WorkerStats {
   ListenerStats https;
   int64_t active_exchanges = 0;
   uint64_t access_log_dropped = 0;
+  uint64_t trace_spans_sent = 0;
+  uint64_t trace_spans_failed = 0;   // the provider did not take them
+  uint64_t trace_spans_dropped = 0;  // the provider was too slow
   uint64_t block_bytes_in_use = 0;
   uint64_t block_bytes_free = 0;
   RouteStats routes;                 // bounded by Snapshot::kMaxRouteNames

@@ -127,8 +127,8 @@ TraceContext read_b3(const http::HeaderMap& headers) {
   }
   TraceContext out;
   uint64_t span = 0;
-  const bool ids = parse_b3_trace_id(headers.get(HeaderId::kXB3TraceId), out) &&
-                   parse_span_id(headers.get("x-b3-spanid"), &span);
+  const bool ids =
+      parse_b3_trace_id(headers.get(HeaderId::kXB3TraceId), out) && parse_span_id(headers.get("x-b3-spanid"), &span);
   if (!ids) out = {};
   out.span_id = span;
   const std::string_view sampled = headers.get("x-b3-sampled");

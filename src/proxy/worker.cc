@@ -27,6 +27,7 @@ Worker::Worker(Gateway& gateway, uint32_t index)
       clusters_(loop_, random_, ejection_sink()),
       http1_(gateway.options().http1),
       http2_(gateway.options().http2) {
+  tracer_.set_on_idle([this] { check_drained(); });
   if (gateway.access_log()) access_log_ = std::make_unique<AccessLog::Producer>(*gateway.access_log());
 }
 
@@ -204,6 +205,12 @@ void Worker::on_sweep() {
   loop_.arm(sweep_timer_, kSweepMs);
 }
 
+void Worker::log(log::Level level, std::string_view component, std::string message) {
+  gateway_.control_loop().post([level, component = std::string(component), message = std::move(message)] {
+    log::write(level, component, message);
+  });
+}
+
 std::vector<EndpointReport> Worker::endpoint_reports() const {
   std::vector<EndpointReport> reports;
   clusters_.for_each([&](const upstream::ClusterState& cluster) {
@@ -251,6 +258,8 @@ void Worker::pending_end() {
 
 void Worker::check_drained() {
   if (connection_count_ + pending_ > 0 || !drained_) return;
+  // The spans of the last requests leave before the worker does.
+  if (!drain_over_ && !tracer_.idle()) return tracer_.flush();
   const auto done = std::exchange(drained_, nullptr);
   if (access_log_) access_log_->flush();
   done();
@@ -258,6 +267,7 @@ void Worker::check_drained() {
 }
 
 void Worker::on_drain_deadline() {
+  drain_over_ = true;
   while (connections_) {
     http::ServerConnection* connection = connections_;
     connection->close_now();

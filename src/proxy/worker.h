@@ -9,6 +9,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "base/log.h"
 #include "base/random.h"
 #include "config/snapshot.h"
 #include "event/loop.h"
@@ -19,6 +20,7 @@
 #include "proxy/options.h"
 #include "proxy/snapshot_ref.h"
 #include "proxy/stats.h"
+#include "proxy/tracer.h"
 #include "upstream/cluster.h"
 
 namespace sluice::proxy {
@@ -77,6 +79,9 @@ class Worker final : public http::ServerCallbacks,
   void serve(net::Stream stream, http::ConnectionInfo info, Slice received, bool registered, bool http2);
   uint64_t next_connection_id() { return ++connection_ids_; }
   ListenerStats& listener_stats(bool tls) { return tls ? stats_.https : stats_.http; }
+  Tracer& tracer() { return tracer_; }
+  // To the process's log, which the control thread writes.
+  void log(log::Level level, std::string_view component, std::string message);
   std::vector<EndpointReport> endpoint_reports() const;
   // The gateway's verdict about an endpoint. Worker's thread.
   void apply(const upstream::Ejection& ejection) { clusters_.apply(*snapshot(), ejection); }
@@ -105,6 +110,7 @@ class Worker final : public http::ServerCallbacks,
   SnapshotRef snapshot_;
   upstream::ClusterManager clusters_;
   WorkerStats stats_;
+  Tracer tracer_{*this};
   std::unique_ptr<AccessLog::Producer> access_log_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   http::ServerConnection* connections_ = nullptr;
@@ -117,6 +123,7 @@ class Worker final : public http::ServerCallbacks,
   uint64_t date_second_ = 0;
   char date_[32];
   bool draining_ = false;
+  bool drain_over_ = false;
   std::function<void()> drained_;
   event::MemberTimer<Worker, &Worker::on_sweep> sweep_timer_{this};
   event::MemberTimer<Worker, &Worker::on_log_timer> log_timer_{this};

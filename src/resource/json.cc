@@ -4,6 +4,8 @@
 
 #include "resource/json.h"
 
+// No conversion of the library may throw.
+#define SIMDJSON_EXCEPTIONS 0
 #include <simdjson.h>
 
 #include <charconv>
@@ -172,13 +174,15 @@ class JsonParser::Impl {
       default:
         break;
     }
-    if (!is_null(value)) return refuse("is not JSON: expected a value") != nullptr;
+    bool null = false;
+    if (auto code = is_null(value, null)) return fail(code);
+    if (!null) return refuse("is not JSON: expected a value") != nullptr;
     out = Node::null({});
     return true;
   }
 
-  static bool is_null(ondemand::value& value) { return value.is_null(); }
-  static bool is_null(ondemand::document& document) { return document.is_null(); }
+  static simdjson::error_code is_null(ondemand::value& value, bool& out) { return value.is_null().get(out); }
+  static simdjson::error_code is_null(ondemand::document& document, bool& out) { return document.is_null().get(out); }
 
   static std::string_view token(ondemand::value& value) { return value.raw_json_token(); }
   static std::string_view token(ondemand::document& document) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "resource/credentials.h"
+
 namespace sluice::resource {
 namespace {
 
@@ -26,6 +28,20 @@ std::vector<std::string> secret_references(const Ingress& ingress) {
   for (const IngressTls& tls : ingress.tls) add(tls.secret);
   for (const Pair& annotation : ingress.meta.annotations) {
     if (annotation.key.ends_with("-secret")) add(annotation.value);
+  }
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
+}
+
+std::vector<std::string> secret_references(const ConfigMap& map) {
+  Diagnostics unused;
+  std::vector<std::string> out;
+  if (auto credentials = parse_credentials(map, unused)) {
+    for (const Credentials::Entry& entry : credentials->entries) {
+      out.push_back(entry.ns + "/" + entry.name);
+      out.push_back(entry.ns + "/" + entry.name + "-cacert");
+    }
   }
   std::sort(out.begin(), out.end());
   out.erase(std::unique(out.begin(), out.end()), out.end());

@@ -13,4 +13,7 @@ namespace sluice::resource {
 // not exist is simply never found.
 std::vector<std::string> secret_references(const Ingress& ingress);
 
+// The same of ConfigMap higress-https (resource/credentials.h).
+std::vector<std::string> secret_references(const ConfigMap& map);
+
 }  // namespace sluice::resource

@@ -134,6 +134,11 @@ EndpointState* ClusterState::choose(bool has_hash, uint64_t hash, std::span<Endp
   return chosen;
 }
 
+bool ClusterState::has_usable_endpoint() {
+  if (dirty_) rebuild_candidates();
+  return balancer_ != nullptr;
+}
+
 net::Address ClusterState::other_family(const EndpointState& endpoint) const {
   if (endpoint.config.hostname.empty()) return {};
   for (const auto& other : endpoints_) {

@@ -58,6 +58,9 @@ class ClusterState {
   // Chooses an endpoint, avoiding those in `tried` if others are usable. Null: none is usable.
   EndpointState* choose(bool has_hash, uint64_t hash, std::span<EndpointState* const> tried);
 
+  // Whether choose() finds an endpoint; chooses none.
+  bool has_usable_endpoint();
+
   // An address of the other IP family that the endpoint's name resolved to; none if there is none.
   net::Address other_family(const EndpointState& endpoint) const;
 

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/base64.h"
+
 #include "plugins/basic_auth/htpasswd.h"
 #include "plugins/basic_auth/verdict_cache.h"
 #include "plugins/basic_auth/verifier.h"
@@ -64,7 +66,9 @@ struct Credential {
     }
     field.remove_prefix(kBasic.size());
     while (!field.empty() && field.front() == ' ') field.remove_prefix(1);
-    if (!decode_base64(field, &text)) return false;
+    auto decoded = decode_base64(field);
+    if (!decoded) return false;
+    text = std::move(*decoded);
     colon = text.find(':');
     return colon != text.npos && text.find('\0') == text.npos;
   }

@@ -1,7 +1,6 @@
 #include "plugins/basic_auth/htpasswd.h"
 
 #include <crypt.h>
-#include <openssl/base64.h>
 #include <openssl/md5.h>
 #include <openssl/mem.h>
 #include <openssl/sha.h>
@@ -10,6 +9,8 @@
 #include <charconv>
 #include <memory>
 #include <span>
+
+#include "base/base64.h"
 
 namespace sluice::plugins::basic_auth {
 namespace {
@@ -102,14 +103,14 @@ bool verify_apr1(std::string_view hash, std::string_view password) {
 }
 
 bool verify_sha1(std::string_view encoded, std::string_view password) {
-  std::string wanted;
-  if (!decode_base64(encoded, &wanted) || wanted.size() < SHA_DIGEST_LENGTH) return false;
+  const auto wanted = decode_base64(encoded);
+  if (!wanted || wanted->size() < SHA_DIGEST_LENGTH) return false;
   std::string salted(password);
-  salted += wanted.substr(SHA_DIGEST_LENGTH);
+  salted += wanted->substr(SHA_DIGEST_LENGTH);
   uint8_t digest[SHA_DIGEST_LENGTH];
   SHA1(reinterpret_cast<const uint8_t*>(salted.data()), salted.size(), digest);
   OPENSSL_cleanse(salted.data(), salted.size());
-  return equal(bytes(digest), std::string_view(wanted).substr(0, SHA_DIGEST_LENGTH));
+  return equal(bytes(digest), std::string_view(*wanted).substr(0, SHA_DIGEST_LENGTH));
 }
 
 bool verify_crypt(std::string_view hash, std::string_view password) {
@@ -123,18 +124,6 @@ bool verify_crypt(std::string_view hash, std::string_view password) {
 }
 
 }  // namespace
-
-bool decode_base64(std::string_view text, std::string* out) {
-  size_t size = 0;
-  if (!EVP_DecodedLength(&size, text.size())) return false;
-  out->resize(size);
-  if (!EVP_DecodeBase64(reinterpret_cast<uint8_t*>(out->data()), &size, size,
-                        reinterpret_cast<const uint8_t*>(text.data()), text.size())) {
-    return false;
-  }
-  out->resize(size);
-  return true;
-}
 
 Scheme scheme_of(std::string_view hash) {
   if (hash.empty()) return Scheme::kUnknown;
@@ -154,10 +143,9 @@ std::string check_hash(std::string_view hash) {
       return "is not a hash that can be checked: use bcrypt (htpasswd -B), apr1, SHA-1 or crypt";
     case Scheme::kSha1:
     case Scheme::kSaltedSha1: {
-      std::string raw;
+      const auto raw = decode_base64(hash.substr(hash.find('}') + 1));
       const bool salted = hash.starts_with(kSaltedSha);
-      const bool good = decode_base64(hash.substr(hash.find('}') + 1), &raw) &&
-                        (salted ? raw.size() > SHA_DIGEST_LENGTH : raw.size() == SHA_DIGEST_LENGTH);
+      const bool good = raw && (salted ? raw->size() > SHA_DIGEST_LENGTH : raw->size() == SHA_DIGEST_LENGTH);
       return good ? "" : "is not base64 of a SHA-1 hash";
     }
     case Scheme::kApr1: {

@@ -22,7 +22,4 @@ bool is_fast(Scheme scheme);
 // Any thread.
 bool verify_password(std::string_view hash, std::string_view password);
 
-// The traditional base64 of RFC 4648; false if the text is not that.
-bool decode_base64(std::string_view text, std::string* out);
-
 }  // namespace sluice::plugins::basic_auth

@@ -1,5 +1,6 @@
 #pragma once
-// ClusterAccess: where an API server is and how to prove who we are, from a kubeconfig file or from what a Pod is given.
+// ClusterAccess: where an API server is and how to prove who we are, from a kubeconfig file or from what a Pod is
+// given.
 //
 // Not supported, with an error that says so: exec and auth-provider plugins, user name and password, proxy-url,
 // impersonation.

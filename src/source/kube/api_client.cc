@@ -11,6 +11,7 @@
 
 #include "net/stream.h"
 #include "net/tls.h"
+#include "resource/json.h"
 
 namespace sluice::source::kube {
 
@@ -125,8 +126,7 @@ class ApiClient::Exchange final : public event::Destroyable, private event::IoHa
       }
     }
     connect_timer_.cancel();
-    auto* connection =
-        new http::Http1ClientConnection(client_.loop_, std::move(stream_), client_.settings_, client_);
+    auto* connection = new http::Http1ClientConnection(client_.loop_, std::move(stream_), client_.settings_, client_);
     if (!connection->start()) {
       client_.loop_.destroy_later(connection);
       return fail("cannot register the connection");
@@ -215,7 +215,10 @@ class ApiClient::Exchange final : public event::Destroyable, private event::IoHa
   }
 
   void on_timer() {
-    fail(streaming_ ? "the watch was silent for too long" : connection_ ? "no answer in time" : failure_.empty() ? "connect timeout" : failure_);
+    fail(streaming_         ? "the watch was silent for too long"
+         : connection_      ? "no answer in time"
+         : failure_.empty() ? "connect timeout"
+                            : failure_);
   }
 
   void release() {
@@ -311,6 +314,19 @@ void ApiClient::close_idle() {
 
 void ApiClient::on_closed(http::ClientConnection& connection) {
   std::erase(idle_, static_cast<http::Http1ClientConnection*>(&connection));
+}
+
+std::string failure_text(const Result<ApiResponse>& result) {
+  constexpr size_t kMaxText = 300;
+  if (!result.ok()) return result.error().message;
+  std::string out = "status " + std::to_string(result->status);
+  resource::JsonParser parser;
+  const resource::Node* root = result->body.size() > (64u << 10) ? nullptr : parser.parse(result->body);
+  const resource::Node* message = root ? root->find("message") : nullptr;
+  if (!message || message->text().empty()) return out;
+  out += ": ";
+  for (const char c : message->text().substr(0, kMaxText)) out += static_cast<unsigned char>(c) < ' ' ? ' ' : c;
+  return out;
 }
 
 std::string url_encode(std::string_view text) {

@@ -94,6 +94,10 @@ class ApiClient final : private http::ClientConnection::Observer {
   event::MemberTimer<ApiClient, &ApiClient::close_idle> idle_timer_{this};
 };
 
+// Why a request came to nothing, for messages: the connection's error, or the status and what the API server says of
+// it.
+std::string failure_text(const Result<ApiResponse>& result);
+
 // Percent-encodes what may not stand in a query value or path segment.
 std::string url_encode(std::string_view text);
 

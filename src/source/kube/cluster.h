@@ -44,8 +44,10 @@ class Cluster final : private KubeSource::Consumer {
   ~Cluster();
 
   void start();
-  // Gives up the lease and saves the state, then calls `done`, within two seconds.
+  // Saves the state and gives up the lease, then calls `done`; see LeaderElection::release().
   void stop(std::function<void()> done);
+  // This replica is the leader: what is reported becomes Events.
+  bool leading() const { return election_.leader(); }
   // Findings about objects, for Events.
   void report(const resource::Diagnostics& diagnostics);
 

@@ -8,9 +8,7 @@ namespace {
 
 constexpr size_t kMaxFile = 1 << 20;
 
-bool is_fresh(uint64_t read_ms, uint64_t now_ms) {
-  return read_ms != 0 && now_ms - read_ms < Credentials::kRefreshMs;
-}
+bool is_fresh(uint64_t read_ms, uint64_t now_ms) { return read_ms != 0 && now_ms - read_ms < Credentials::kRefreshMs; }
 
 // Of a token, so that it can stand in a header field: no white space around, no control byte inside.
 std::string clean(std::string text) {

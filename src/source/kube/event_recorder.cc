@@ -175,8 +175,8 @@ void EventRecorder::on_sent(Event event, bool repeat, Result<ApiResponse> result
     ++recorded_;
   } else {
     ++dropped_;
-    const std::string why = result.ok() ? "status " + std::to_string(result->status) : result.error().message;
-    log::warning("kubernetes", "an Event on " + std::string(event.api->name) + " " + event.key + " is lost: " + why);
+    log::warning("kubernetes",
+                 "an Event on " + std::string(event.api->name) + " " + event.key + " is lost: " + failure_text(result));
   }
   begin_more();
 }

@@ -37,8 +37,8 @@ class EventRecorder {
  private:
   struct Event {
     const KindApi* api;
-    std::string key;      // "namespace/name" of the object
-    std::string name;     // of the Event
+    std::string key;   // "namespace/name" of the object
+    std::string name;  // of the Event
     bool error;
     std::string message;
     uint32_t count = 1;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "resource/credentials.h"
 #include "resource/references.h"
 #include "source/kube/state_file.h"
 
@@ -122,7 +123,9 @@ void KubeSource::start() {
   for (const auto& reflector : reflectors_) {
     if (reflector->api().kind != Kind::kSecret) reflector->start();
   }
-  if (!options_.state_directory.empty()) loop_.arm(cold_timer_, kColdStartMs);
+  if (options_.state_directory.empty()) return;
+  remove_leftovers(options_.state_directory);
+  loop_.arm(cold_timer_, kColdStartMs);
 }
 
 void KubeSource::start_secrets() {
@@ -183,6 +186,7 @@ void KubeSource::put(const KindApi& api, const std::string& key, const Node& obj
   resource::ParsedFile parsed =
       resource::parse_object(object, std::make_shared<const std::string>(file), api.name, api.api_version);
   if (api.kind == Kind::kIngress) note_ingress(key, object, parsed);
+  if (api.kind == Kind::kConfigMap) note_config_map(key, parsed);
   if (!options_.state_directory.empty()) {
     state_[file] = trimmed(api, object);
     mark_dirty();
@@ -252,6 +256,14 @@ void KubeSource::note_ingress(const std::string& key, const Node& object, const 
   set_references(key, facts.accepted ? resource::secret_references(ingress) : std::vector<std::string>());
 }
 
+// The certificates of higress-https are used by hosts that name none. A version that is refused changes nothing.
+void KubeSource::note_config_map(const std::string& key, const resource::ParsedFile& parsed) {
+  if (!key.ends_with(std::string("/") + resource::kCredentialsConfigMap)) return;
+  if (parsed.objects.empty() || !parsed.objects[0].object) return;
+  auto secrets = resource::secret_references(*resource::as<resource::ConfigMap>(parsed.objects[0].object));
+  if (!secrets.empty()) set_references("ConfigMap " + key, std::move(secrets));
+}
+
 void KubeSource::forget_ingress(const std::string& key) {
   ingresses_.erase(key);
   set_references(key, {});
@@ -306,8 +318,7 @@ void KubeSource::fetched(const std::string& key, Result<ApiResponse> result) {
     if (secret) {
       put(*find_kind(Kind::kSecret), key, *secret);
     } else {
-      log::warning("kubernetes", "Secret " + key + " cannot be read: " +
-                                     (result.ok() ? "status " + std::to_string(result->status) : result.error().message));
+      log::warning("kubernetes", "Secret " + key + " cannot be read: " + failure_text(result));
       to_fetch_.push_back(key);
       loop_.arm(fetch_timer_, kFetchRetryMs);
       return;
@@ -395,7 +406,8 @@ void KubeSource::load_from_disk() {
 void KubeSource::mark_dirty() {
   if (dirty_) return;
   dirty_ = true;
-  loop_.arm(save_timer_, kSaveDelayMs);
+  const uint64_t next = saved_ms_ ? saved_ms_ + kSaveIntervalMs : 0;
+  loop_.arm(save_timer_, std::max(kSaveDelayMs, next - std::min(next, loop_.now_ms())));
 }
 
 std::vector<std::string> KubeSource::state() const {
@@ -411,6 +423,7 @@ void KubeSource::save() {
   if (!synced_ || saving_) return loop_.arm(save_timer_, kSaveDelayMs);
   dirty_ = false;
   saving_ = true;
+  saved_ms_ = loop_.now_ms();
   if (saver_.joinable()) saver_.join();
   saver_ = std::thread([this, objects = state(), directory = options_.state_directory] {
     const Status saved = save_state(directory, objects);

@@ -48,7 +48,9 @@ class KubeSource final : private Reflector::Sink, private event::Task {
  public:
   // How long a start waits for the API server before it serves the state on disk.
   static constexpr uint64_t kColdStartMs = 5'000;
+  // A change is on disk after so long; under constant change the file is written every kSaveIntervalMs.
   static constexpr uint64_t kSaveDelayMs = 2'000;
+  static constexpr uint64_t kSaveIntervalMs = 10'000;
   static constexpr size_t kMaxFetches = 8;
   // How long changes wait for Secrets that are being fetched.
   static constexpr uint64_t kMaxHoldMs = 1'000;
@@ -102,6 +104,7 @@ class KubeSource final : private Reflector::Sink, private event::Task {
   void put(const KindApi& api, const std::string& key, const resource::Node& object);
   void drop(const KindApi& api, const std::string& key);
   void note_ingress(const std::string& key, const resource::Node& object, const resource::ParsedFile& parsed);
+  void note_config_map(const std::string& key, const resource::ParsedFile& parsed);
   void forget_ingress(const std::string& key);
   void set_references(const std::string& ingress, std::vector<std::string> secrets);
   void want_secret(const std::string& key);
@@ -120,7 +123,7 @@ class KubeSource final : private Reflector::Sink, private event::Task {
   Consumer& consumer_;
   std::vector<std::unique_ptr<Reflector>> reflectors_;
   bool secrets_started_ = false;
-  bool synced_ = false;     // everything has been listed, and the consumer told
+  bool synced_ = false;  // everything has been listed, and the consumer told
   bool told_ = false;
 
   std::map<std::string, resource::ParsedFile> changed_;  // by file, not told yet
@@ -142,6 +145,7 @@ class KubeSource final : private Reflector::Sink, private event::Task {
   bool dirty_ = false;
   std::thread saver_;
   bool saving_ = false;
+  uint64_t saved_ms_ = 0;
   event::MemberTimer<KubeSource, &KubeSource::save> save_timer_{this};
   event::MemberTimer<KubeSource, &KubeSource::on_cold_start> cold_timer_{this};
 };

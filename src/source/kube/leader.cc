@@ -50,9 +50,8 @@ void LeaderElection::look() {
 }
 
 void LeaderElection::on_lease(Result<ApiResponse> result) {
-  if (!result.ok()) return failed(result.error().message);
-  if (result->status == 404) return write(true, identity_);
-  if (result->status != 200 || !take_in(result->body)) return failed("status " + std::to_string(result->status));
+  if (result.ok() && result->status == 404) return write(true, identity_);
+  if (!result.ok() || result->status != 200 || !take_in(result->body)) return failed(failure_text(result));
   const bool expired = loop_.now_ms() - seen_ms_ >= duration_ms_;
   if (holder_.empty() || holder_ == identity_ || expired) return write(false, identity_);
   again(kRetryMs);
@@ -80,7 +79,8 @@ bool LeaderElection::take_in(const std::string& body) {
   holder_ = text("holderIdentity");
   acquired_ = text("acquireTime");
   transitions_ = number("leaseTransitions", 0);
-  duration_ms_ = static_cast<uint64_t>(std::clamp<int64_t>(number("leaseDurationSeconds", kLeaseSeconds), 1, 3600)) * 1000;
+  duration_ms_ =
+      static_cast<uint64_t>(std::clamp<int64_t>(number("leaseDurationSeconds", kLeaseSeconds), 1, 3600)) * 1000;
   return true;
 }
 
@@ -100,8 +100,8 @@ void LeaderElection::write(bool create, const std::string& holder) {
   body += ",\"leaseDurationSeconds\":" + std::to_string(holder.empty() ? 1 : kLeaseSeconds);
   body += ",\"acquireTime\":";
   resource::write_json_string(takes_over || acquired_.empty() ? now : acquired_, body);
-  body += ",\"renewTime\":\"" + now + "\",\"leaseTransitions\":" +
-          std::to_string(transitions_ + (takes_over && !create ? 1 : 0)) + "}}";
+  body += ",\"renewTime\":\"" + now +
+          "\",\"leaseTransitions\":" + std::to_string(transitions_ + (takes_over && !create ? 1 : 0)) + "}}";
   ApiRequest request;
   request.method = create ? "POST" : "PUT";
   request.target = create ? path() : path() + "/" + url_encode(name_);
@@ -115,18 +115,19 @@ void LeaderElection::write(bool create, const std::string& holder) {
 
 void LeaderElection::on_written(Result<ApiResponse> result) {
   if (released_) {
+    // The renewal that was under way decides which version of the lease is ours to give up.
+    const bool renewed = std::exchange(renewing_, false) && result.ok() && result->status == 200;
+    if (renewed && take_in(result->body)) return write(false, {});
     if (released_done_) std::exchange(released_done_, nullptr)();
     return;
   }
-  if (!result.ok()) return failed(result.error().message);
-  if (result->status == 409) {
+  if (result.ok() && result->status == 409) {
     // Another was quicker, or the lease was changed by hand: look again.
     set_leader(false);
     return again(kRetryMs / 4);
   }
-  if ((result->status != 200 && result->status != 201) || !take_in(result->body)) {
-    return failed("status " + std::to_string(result->status));
-  }
+  const bool good = result.ok() && (result->status == 200 || result->status == 201) && take_in(result->body);
+  if (!good) return failed(failure_text(result));
   renewed_ms_ = asked_ms_;
   last_failure_.clear();
   set_leader(true);
@@ -156,11 +157,14 @@ void LeaderElection::release(std::function<void()> done) {
   released_ = true;
   timer_.cancel();
   const bool held = leader_;
-  call_.reset();
   set_leader(false);
-  if (!held) return done();
+  if (!held) {
+    call_.reset();
+    return done();
+  }
   released_done_ = std::move(done);
-  write(false, {});
+  renewing_ = call_ != nullptr;
+  if (!renewing_) write(false, {});
 }
 
 }  // namespace sluice::source::kube

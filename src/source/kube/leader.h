@@ -28,7 +28,7 @@ class LeaderElection {
                  std::function<void()> on_change);
 
   void start() { loop_.arm(timer_, 0); }
-  // Calls `done` when the lease is given up or can't be, within two seconds.
+  // Calls `done` when the lease is given up or can't be, within seven seconds (two, unless a renewal is under way).
   void release(std::function<void()> done);
 
   bool leader() const { return leader_; }
@@ -57,6 +57,7 @@ class LeaderElection {
 
   bool leader_ = false;
   bool released_ = false;
+  bool renewing_ = false;  // when released
   std::string holder_, version_, acquired_;
   int64_t transitions_ = 0;
   uint64_t duration_ms_ = kLeaseSeconds * 1000;

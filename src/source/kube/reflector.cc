@@ -210,6 +210,7 @@ bool Reflector::on_event(std::string_view line) {
 
 void Reflector::on_watch_end(Result<ApiResponse> result) {
   call_.reset();
+  if (loop_.now_ms() - watch_started_ms_ > kMaxBackoffMs) failures_ = 0;  // it was good
   if (!result.ok()) return failed(result.error().message);
   if (result->status != 200) return on_status(*result, false);
   // In order. One that ends at once must not make us spin.
@@ -220,10 +221,7 @@ void Reflector::on_watch_end(Result<ApiResponse> result) {
 // --- what went wrong ---
 
 void Reflector::on_status(const ApiResponse& response, bool listing) {
-  std::string message;
-  if (const Node* root = parser_.parse(response.body)) message = text_of(root, "message");
-  if (message.size() > 300) message.resize(300);
-  const std::string what = path_ + ": " + std::to_string(response.status) + (message.empty() ? "" : " ") + message;
+  const std::string what = path_ + ": " + failure_text(response);
   switch (response.status) {
     case 404: {
       must_list_ = true;
@@ -260,8 +258,11 @@ void Reflector::relist(const std::string& why) {
   ++statistics_.relists;
   log::info("kubernetes", path_ + ": " + why + "; listing anew");
   must_list_ = true;
-  // A little later, and after this callback: replicas should not all ask at the same moment.
-  loop_.arm(timer_, random_.below(50));
+  // A little later, and after this callback: replicas should not all ask at the same moment. A server that refuses what
+  // it has just told is not asked without a pause.
+  vain_lists_ = loop_.now_ms() - watch_started_ms_ < 1000 ? vain_lists_ + 1 : 0;
+  const uint64_t pause = vain_lists_ > 1 ? std::min(kMinBackoffMs << std::min(vain_lists_, 10u), kMaxBackoffMs) : 50;
+  loop_.arm(timer_, random_.below(static_cast<uint32_t>(pause)) + pause / 2);
 }
 
 void Reflector::failed(std::string why, uint64_t delay_ms) {

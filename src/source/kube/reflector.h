@@ -63,11 +63,11 @@ class Reflector {
   enum class State : uint8_t { kIdle, kListing, kWatching, kWaiting, kAbsent, kForbidden };
 
   struct Statistics {
-    uint64_t lists = 0;     // begun
-    uint64_t relists = 0;   // because of 410 Gone or an unreadable watch
-    uint64_t watches = 0;   // begun
+    uint64_t lists = 0;    // begun
+    uint64_t relists = 0;  // because of 410 Gone or an unreadable watch
+    uint64_t watches = 0;  // begun
     uint64_t errors = 0;
-    uint64_t events = 0;    // of watches, without bookmarks
+    uint64_t events = 0;  // of watches, without bookmarks
     std::string last_error;
   };
 
@@ -127,7 +127,8 @@ class Reflector {
   std::string resource_version_;
   std::string list_version_;
   uint32_t generation_ = 0;
-  uint32_t failures_ = 0;  // in a row
+  uint32_t failures_ = 0;    // in a row
+  uint32_t vain_lists_ = 0;  // lists in a row after which the watch failed at once
   uint64_t watch_started_ms_ = 0;
   std::unordered_map<std::string, Known> known_;
   std::unique_ptr<ApiClient::Call> call_;

@@ -1,10 +1,13 @@
 #include "source/kube/state_file.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "source/files.h"
@@ -63,6 +66,19 @@ Status save_state(const std::string& directory, const std::vector<std::string>& 
   }
   if (!sync_directory(directory)) return error(directory);
   return {};
+}
+
+void remove_leftovers(const std::string& directory) {
+  DIR* listing = ::opendir(directory.c_str());
+  if (!listing) return;
+  const std::string prefix = std::string(kStateFileName) + ".tmp.";
+  while (const dirent* entry = ::readdir(listing)) {
+    const std::string name = entry->d_name;
+    if (!name.starts_with(prefix)) continue;
+    const int process = std::atoi(name.c_str() + prefix.size());
+    if (process == ::getpid() || ::kill(process, 0) != 0) ::unlink((directory + "/" + name).c_str());
+  }
+  ::closedir(listing);
 }
 
 Result<std::vector<std::string>> load_state(const std::string& directory) {

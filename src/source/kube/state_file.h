@@ -16,6 +16,8 @@ inline constexpr const char* kStateFileName = "kubernetes-objects.jsonl";
 
 // Blocks; for a helper thread, or before serving. Errors name the path.
 Status save_state(const std::string& directory, const std::vector<std::string>& objects);
+// Removes the temporary files of processes that were killed while they wrote.
+void remove_leftovers(const std::string& directory);
 // The objects; an empty list if there is no file. A file that is cut short or not ours is an error.
 Result<std::vector<std::string>> load_state(const std::string& directory);
 

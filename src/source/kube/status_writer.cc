@@ -13,8 +13,7 @@ constexpr uint64_t kSettleMs = 100;
 
 }  // namespace
 
-StatusWriter::StatusWriter(event::Loop& loop, ApiClient& client, KubeSource& source,
-                           std::vector<std::string> addresses)
+StatusWriter::StatusWriter(event::Loop& loop, ApiClient& client, KubeSource& source, std::vector<std::string> addresses)
     : loop_(loop), client_(client), source_(source), fixed_(std::move(addresses)) {}
 
 void StatusWriter::set_active(bool active) {
@@ -77,8 +76,7 @@ void StatusWriter::on_written(const std::string& key, uint64_t hash, Result<ApiR
     source_.set_status_hash(key, hash);
   } else if (!result.ok() || result->status != 404) {
     ++failures_;
-    const std::string why = result.ok() ? "status " + std::to_string(result->status) : result.error().message;
-    log::warning("kubernetes", "the status of Ingress " + key + " cannot be written: " + why);
+    log::warning("kubernetes", "the status of Ingress " + key + " cannot be written: " + failure_text(result));
     pending_.clear();
     return loop_.arm(look_timer_, kRetryMs);
   }
