@@ -3,18 +3,22 @@ goes with a canary. One gateway serves all; each test brings its own host and ch
 
 import base64
 import collections
-import crypt
 import json
 import pathlib
 import re
 import ssl
 import subprocess
 import time
+import warnings
 
 import pytest
 
 from harness import Backend, Gateway, bridge, documents, simple_response, wait_until
 from peers import Authority, H2Backend, manifest, opaque_secret, service, tls_secret
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import crypt  # noqa: E402
 
 GUIDE = pathlib.Path(__file__).resolve().parent.parent / "docs/guide/annotations.md"
 NGINX = "nginx.ingress.kubernetes.io/"
