@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "http/http2_server.h"
+#include "net/tls_session.h"
 
 namespace sluice::api {
 namespace {
@@ -57,6 +58,29 @@ std::string ServiceRequest::parameter(std::string_view name) const {
   return values.empty() ? std::string() : values.front();
 }
 
+std::string_view ServiceRequest::header(std::string_view name) const {
+  for (const auto& [field, value] : headers) {
+    if (field == name) return value;
+  }
+  return {};
+}
+
+void BodyStream::write(std::string_view text) {
+  if (stream_ && !ended_ && !text.empty()) stream_->send_data(Slice::copy(text), false);
+}
+
+size_t BodyStream::buffered() const { return stream_ ? stream_->buffered() : 0; }
+
+void BodyStream::end() {
+  if (!stream_ || ended_) return;
+  ended_ = true;
+  stream_->send_data(Slice(), true);
+}
+
+void BodyStream::cut() {
+  if (stream_) reset_();
+}
+
 // One request on its way through the service. The response may come after the client has gone: `alive_` tells.
 class HttpService::Call final : public http::StreamHandler, public event::Destroyable {
  public:
@@ -86,7 +110,7 @@ class HttpService::Call final : public http::StreamHandler, public event::Destro
 
   void on_data(Slice data, bool end) override {
     if (answered_) return;
-    if (request_.body.size() + data.size() > kMaxBody) {
+    if (request_.body.size() + data.size() > service_.max_body_) {
       ServiceResponse too_large;
       too_large.status = 413;
       return send(std::move(too_large));
@@ -99,6 +123,7 @@ class HttpService::Call final : public http::StreamHandler, public event::Destro
   }
   void on_drained() override {
     if (!answered_ || !stream_ || stream_->buffered() > 0) return;
+    if (body_ && !body_->ended_) return;
     std::exchange(stream_, nullptr)->detach();
     end();
   }
@@ -114,18 +139,38 @@ class HttpService::Call final : public http::StreamHandler, public event::Destro
     http::ResponseHead head;
     head.headers = http::HeaderMap(&arena_);
     head.status = response.status;
-    head.content_length = static_cast<int64_t>(response.body.size());
+    if (!response.stream) head.content_length = static_cast<int64_t>(response.body.size());
     if (!response.content_type.empty()) {
       head.headers.add(http::HeaderId::kContentType, arena_.copy(response.content_type));
     }
     for (const auto& [name, value] : response.headers) head.headers.add(arena_.copy(name), arena_.copy(value));
+    if (response.stream && !head_only_) {
+      stream_->send_head(head, false);
+      stream_->compact();
+      return open(std::move(response));
+    }
     const bool no_body = response.body.empty() || head_only_;
     stream_->send_head(head, no_body);
     if (!no_body) stream_->send_data(Slice::copy(response.body), true);
   }
 
+  void open(ServiceResponse response) {
+    body_ = std::move(response.stream);
+    body_->stream_ = stream_;
+    body_->reset_ = [this] {
+      std::exchange(stream_, nullptr)->reset(http::StreamError::kOverload);
+      end();
+    };
+    body_->write(response.body);
+  }
+
   void end() {
     *alive_ = false;
+    if (body_) {
+      body_->stream_ = nullptr;
+      // It may be what is running.
+      service_.loop_.post([reset = std::move(body_->reset_)] {});
+    }
     service_.loop_.destroy_later(this);
   }
 
@@ -133,12 +178,63 @@ class HttpService::Call final : public http::StreamHandler, public event::Destro
   http::ServerStream* stream_;
   ServiceRequest request_;
   Arena arena_;
+  std::shared_ptr<BodyStream> body_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   const bool head_only_;
   bool answered_ = false;
 };
 
-HttpService::HttpService(event::Loop& loop, Handler handler) : loop_(loop), handler_(std::move(handler)) {}
+// A connection until its TLS handshake is done.
+class HttpService::Handshake final : private event::IoHandler,
+                                     private net::TlsServerSelector,
+                                     public event::Destroyable {
+ public:
+  Handshake(HttpService& service, net::Stream stream, http::ConnectionInfo info)
+      : service_(service), stream_(std::move(stream)), info_(std::move(info)) {}
+
+  void start() {
+    if (!service_.loop_.add(stream_.fd(), this).ok()) return end();
+    service_.loop_.arm(timer_, kHandshakeTimeoutMs);
+    auto session = net::TlsSession::accept(stream_.fd(), *this);
+    if (!session) return end();
+    stream_.set_tls(std::move(session));
+  }
+
+ private:
+  static constexpr uint64_t kHandshakeTimeoutMs = 10'000;
+
+  std::shared_ptr<const net::TlsContext> select(std::string_view) override { return service_.tls_; }
+
+  void on_io(uint32_t events) override {
+    if (done_) return;
+    stream_.note(events);
+    const net::IoResult result = stream_.tls()->handshake();
+    if (result.status == net::IoStatus::kAgain) return;
+    if (result.status == net::IoStatus::kOk && !service_.stopped_) {
+      info_.tls = true;
+      service_.accepted(std::move(stream_), std::move(info_));
+    }
+    end();
+  }
+
+  void end() {
+    if (done_) return;
+    done_ = true;
+    timer_.cancel();
+    --service_.count_;
+    stream_.close();
+    service_.loop_.destroy_later(this);
+  }
+
+  HttpService& service_;
+  net::Stream stream_;
+  http::ConnectionInfo info_;
+  event::MemberTimer<Handshake, &Handshake::end> timer_{this};
+  bool done_ = false;
+};
+
+HttpService::HttpService(event::Loop& loop, Handler handler, size_t max_body)
+    : loop_(loop), handler_(std::move(handler)), max_body_(max_body) {}
 
 HttpService::~HttpService() {
   if (fd_ >= 0) ::close(fd_);
@@ -193,22 +289,38 @@ void HttpService::on_io(uint32_t) {
     http::ConnectionInfo info;
     info.peer = net::Address::from_sockaddr(reinterpret_cast<sockaddr*>(&storage), length);
     net::set_no_delay(fd);
-    auto* connection =
-        new http::Http1ServerConnection(loop_, net::Stream(fd), std::move(info), settings_, *this, *this, this);
-    adopt(*connection);
-    if (!connection->start(Slice())) {
-      on_closed(*connection);
-      loop_.destroy_later(connection);
+    if (tls_) {
+      ++count_;
+      (new Handshake(*this, net::Stream(fd), std::move(info)))->start();
+    } else {
+      accepted(net::Stream(fd), std::move(info));
     }
+  }
+}
+
+void HttpService::accepted(net::Stream stream, http::ConnectionInfo info) {
+  // After a handshake the descriptor is registered already.
+  const bool registered = stream.tls() != nullptr;
+  if (registered && stream.tls()->alpn() == "h2") return serve_http2(std::move(stream), std::move(info), Slice(), true);
+  auto* connection =
+      new http::Http1ServerConnection(loop_, std::move(stream), std::move(info), settings_, *this, *this, this);
+  adopt(*connection);
+  if (!connection->start(Slice(), registered)) {
+    on_closed(*connection);
+    loop_.destroy_later(connection);
   }
 }
 
 void HttpService::on_http2_preface(http::Http1ServerConnection&, net::Stream stream, http::ConnectionInfo info,
                                    Slice received) {
+  serve_http2(std::move(stream), std::move(info), std::move(received), false);
+}
+
+void HttpService::serve_http2(net::Stream stream, http::ConnectionInfo info, Slice received, bool registered) {
   auto* connection =
       new http::Http2ServerConnection(loop_, std::move(stream), std::move(info), http2_settings_, *this, *this);
   adopt(*connection);
-  if (!connection->start(std::move(received))) {
+  if (!connection->start(std::move(received), registered)) {
     on_closed(*connection);
     loop_.destroy_later(connection);
   }

@@ -146,6 +146,14 @@ Status Server::open_directory() {
   directory_ = std::move(*directory);
   load();
   if (Status serving = serve(); !serving.ok()) return serving;
+  if (options_.api) {
+    kube::Editor::Host& host = *this;
+    api_ = std::make_unique<kube::KubeApi>(loop_, *options_.api, host);
+    if (Status listening = api_->start(directory_->files()); !listening.ok()) {
+      return Error{"API port: " + listening.error().message};
+    }
+    log::info("server", "Kubernetes-style API on " + options_.api->address.to_string());
+  }
   watch_ = std::make_unique<DirectoryWatch>(*this, *directory_);
   return watch_->start();
 }
@@ -212,12 +220,25 @@ void Server::on_directory_changed() {
     report(directory_problems_);
   }
   if (changes.empty()) return;
-  const unsigned threads = changes.changed.size() > 64 ? kLoadThreads : 1;
-  compile::Update update = control_->apply(source::load_files(changes.changed, threads), changes.removed);
+  apply_files(changes.changed, changes.removed);
+  if (!api_) return;
+  std::vector<std::string> paths = changes.changed;
+  paths.insert(paths.end(), changes.removed.begin(), changes.removed.end());
+  api_->on_files_changed(paths);
+}
+
+// The directory tells of these too; then they are as they are known.
+void Server::on_files_written(const std::vector<std::string>& changed, const std::vector<std::string>& removed) {
+  apply_files(changed, removed);
+}
+
+void Server::apply_files(const std::vector<std::string>& changed, const std::vector<std::string>& removed) {
+  const unsigned threads = changed.size() > 64 ? kLoadThreads : 1;
+  compile::Update update = control_->apply(source::load_files(changed, threads), removed);
   report(update.diagnostics);
-  log::info("config", std::to_string(changes.changed.size()) + " files changed, " +
-                          std::to_string(changes.removed.size()) +
-                          " removed: " + std::to_string(update.changed_objects) + " objects changed");
+  log::write(update.changed_objects ? log::Level::kInfo : log::Level::kDebug, "config",
+             std::to_string(changed.size()) + " files changed, " + std::to_string(removed.size()) +
+                 " removed: " + std::to_string(update.changed_objects) + " objects changed");
   publish(std::move(update.snapshot));
   refresh_dns_names();
 }
@@ -273,6 +294,7 @@ void Server::shut_down() {
   shutting_down_ = true;
   log::info("server", "draining");
   if (admin_) admin_->set_ready(false);
+  if (api_) api_->stop();
   // The successor answers on the admin port from now on.
   if (admin_ && replaced_) admin_->stop();
   // Traffic drains while the lease is given up.

@@ -1,7 +1,7 @@
 #pragma once
 // Server: the running process of `sluice serve`: the control plane (directory or cluster → store → compiler →
-// snapshot), DNS, health checks, the admin port, and the gateway that the snapshots are published to. Everything here
-// is the control thread's.
+// snapshot), DNS, health checks, the admin port, the Kubernetes-style API, and the gateway that the snapshots are
+// published to. Everything here is the control thread's.
 
 #include <functional>
 #include <map>
@@ -12,6 +12,7 @@
 
 #include "api/admin.h"
 #include "api/demo_backend.h"
+#include "api/kube/kube_api.h"
 #include "base/result.h"
 #include "compile/control_plane.h"
 #include "event/loop.h"
@@ -31,6 +32,8 @@ struct ServerOptions {
   proxy::Options proxy;
   compile::Options compile;
   net::Address admin;
+  // The Kubernetes-style API over the directory.
+  std::optional<kube::KubeApiOptions> api;
   std::string access_log = "-";   // path, "-" or "off"
   std::string access_log_format;  // empty: Higress's JSON
   std::vector<net::Address> dns_servers;
@@ -42,7 +45,7 @@ struct ServerOptions {
   int parent_pid = 0;  // told to drain when we serve; 0: none
 };
 
-class Server final : private source::kube::Cluster::Consumer {
+class Server final : private source::kube::Cluster::Consumer, private kube::Editor::Host {
  public:
   Server(event::Loop& loop, ServerOptions options);
   ~Server();
@@ -66,6 +69,8 @@ class Server final : private source::kube::Cluster::Consumer {
   void on_cluster_leading() override;
   void report_everything();
   void on_directory_changed();
+  void on_files_written(const std::vector<std::string>& changed, const std::vector<std::string>& removed) override;
+  void apply_files(const std::vector<std::string>& changed, const std::vector<std::string>& removed);
   void publish(compile::Compiler::SnapshotPointer snapshot);
   void report(const resource::Diagnostics& diagnostics);
   void refresh_dns_names();
@@ -84,6 +89,7 @@ class Server final : private source::kube::Cluster::Consumer {
   std::unique_ptr<proxy::Gateway> gateway_;
   std::unique_ptr<upstream::HealthChecker> health_;
   std::unique_ptr<Admin> admin_;
+  std::unique_ptr<kube::KubeApi> api_;
   std::unique_ptr<DemoBackend> demo_;
   event::MemberTimer<Server, &Server::rotate_tickets> ticket_timer_{this};
   event::MemberTimer<Server, &Server::report_everything> report_timer_{this};

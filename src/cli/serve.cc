@@ -11,6 +11,7 @@
 #include <sstream>
 #include <thread>
 
+#include "api/kube/token.h"
 #include "api/server.h"
 #include "base/log.h"
 #include "cli/commands.h"
@@ -35,6 +36,10 @@ struct ServeFlags {
   int https_port = 8443;
   int admin_port = 15020;
   std::string admin_bind = "127.0.0.1";
+  int api_port = 0;
+  std::string api_bind = "127.0.0.1";
+  std::string api_token_file;
+  std::string write_kubeconfig;
   std::vector<std::string> unix_sockets;
   uint32_t workers = 0;
   std::string access_log = "-";
@@ -184,6 +189,34 @@ Result<source::kube::ClusterOptions> cluster_options(const ServeFlags& flags, co
   return out;
 }
 
+Result<api::kube::KubeApiOptions> api_options(const ServeFlags& flags, const std::string& system_namespace) {
+  if (flags.config.empty()) return Error{"--api-port: is for --config; a cluster has an API of its own"};
+  api::kube::KubeApiOptions out;
+  Result<net::Address> address = net::Address::parse(flags.api_bind, static_cast<uint16_t>(flags.api_port));
+  if (!address.ok()) return Error{"--api-bind: " + address.error().message};
+  out.address = *address;
+  const std::string file =
+      flags.api_token_file.empty() ? api::kube::default_token_file(flags.state_dir) : flags.api_token_file;
+  Result<std::string> token = api::kube::load_or_create_token(file);
+  if (!token.ok()) return Error{"--api-token-file: " + token.error().message};
+  out.token = std::move(*token);
+  Result<std::string> certificate = api::kube::load_or_create_certificate(file);
+  if (!certificate.ok()) return Error{"--api-port: " + certificate.error().message};
+  out.certificate_pem = std::move(*certificate);
+  out.root = flags.config;
+  while (out.root.size() > 1 && out.root.ends_with('/')) out.root.pop_back();
+  out.system_namespace = system_namespace;
+  out.version = SLUICE_VERSION;
+  if (flags.write_kubeconfig.empty()) return out;
+  const std::string reached = address->is_any() ? "127.0.0.1:" + std::to_string(flags.api_port) : address->to_string();
+  const std::string text = api::kube::kubeconfig_text(
+      "https://" + reached, api::kube::certificate_part(out.certificate_pem), out.token, "default");
+  if (Status written = api::kube::write_private_file(flags.write_kubeconfig, text); !written.ok()) {
+    return Error{"--write-kubeconfig: " + written.error().message};
+  }
+  return out;
+}
+
 int fail(const std::string& message) {
   std::fprintf(stderr, "sluice: %s\n", message.c_str());
   return 1;
@@ -237,6 +270,11 @@ int serve(const ServeFlags& flags, std::vector<std::string> command_line) {
     const auto admin = net::Address::parse(flags.admin_bind, static_cast<uint16_t>(flags.admin_port));
     if (!admin.ok()) return fail("--admin-bind: " + admin.error().message);
     options.admin = *admin;
+  }
+  if (flags.api_port) {
+    auto api = api_options(flags, options.compile.system_namespace);
+    if (!api.ok()) return fail(api.error().message);
+    options.api = std::move(*api);
   }
   proxy::Options& proxy = options.proxy;
   if (Status listeners = fill_listeners(flags, &proxy); !listeners.ok()) return fail(listeners.error().message);
@@ -292,7 +330,7 @@ void add_serve(CLI::App& app, int argc, char** argv, int* status) {
                           "Read only this namespace of a cluster, and the system namespace; empty: all"));
   env(command->add_option("--state-dir", flags->state_dir,
                           "Keep the last known objects of a cluster here, private keys included, for a start without "
-                          "the API server"));
+                          "the API server; and the token of the API port"));
   env(command->add_option("--publish-service", flags->publish_service,
                           "namespace/name of the Service whose addresses Ingress status reports; default: Services of "
                           "the system namespace labelled app=higress-gateway"));
@@ -315,6 +353,17 @@ void add_serve(CLI::App& app, int argc, char** argv, int* status) {
       ->check(CLI::Range(0, 65535))
       ->capture_default_str();
   env(command->add_option("--admin-bind", flags->admin_bind, "Address of the admin port"))->capture_default_str();
+  env(command->add_option("--api-port", flags->api_port,
+                          "Kubernetes-style API over the directory, for kubectl; usually 15080; 0: none"))
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  env(command->add_option("--api-bind", flags->api_bind, "Address of the API port"))->capture_default_str();
+  env(command->add_option(
+      "--api-token-file", flags->api_token_file,
+      "File with the token that clients of the API show, made if it is not there; default: api-token "
+      "in --state-dir, else in ~/.local/state/sluice"));
+  env(command->add_option("--write-kubeconfig", flags->write_kubeconfig,
+                          "Write a kubeconfig for the API to this file at the start"));
   env(command->add_option("--workers", flags->workers, "Worker threads; 0: one per core"))
       ->check(CLI::Range(0, 256))
       ->capture_default_str();
