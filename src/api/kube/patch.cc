@@ -265,6 +265,7 @@ class StrategicMerge {
         return {};
       }
     }
+    const std::vector<Json> before = ids_of(list, key);
     for (const Json& item : patch) {
       const Json* id = find(item, key);
       if (!id) return Error{path + ": an item has no " + key};
@@ -281,7 +282,44 @@ class StrategicMerge {
         list.push_back(without_directives(item));
       }
     }
+    interleave(list, before, ids_of(patch, key), key);
     return {};
+  }
+
+  static std::vector<Json> ids_of(const Json& list, const std::string& key) {
+    std::vector<Json> out;
+    for (const Json& item : list) {
+      const Json* id = find(item, key);
+      out.push_back(id ? *id : Json());
+    }
+    return out;
+  }
+
+  // As an API server orders the result: the patch's items in its order, the others in theirs; an item of the patch that
+  // was there before keeps its place among the others, and a new one goes in front of what is left of them.
+  static void interleave(Json& list, const std::vector<Json>& before, const std::vector<Json>& patched,
+                         const std::string& key) {
+    const auto place_in = [](const std::vector<Json>& ids, const Json& id) {
+      return static_cast<size_t>(std::find(ids.begin(), ids.end(), id) - ids.begin());
+    };
+    std::vector<std::pair<size_t, Json>> given, others;  // with the place in the patch, and before
+    const std::vector<Json> ids = ids_of(list, key);
+    for (size_t i = 0; i < list.size(); ++i) {
+      const size_t place = place_in(patched, ids[i]);
+      (place < patched.size() ? given : others).emplace_back(place < patched.size() ? place : i, std::move(list[i]));
+    }
+    std::sort(given.begin(), given.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    Json sorted = Json::array();
+    size_t next = 0;
+    for (auto& [place, item] : given) {
+      const size_t old = place_in(before, *find(item, key));
+      while (old < before.size() && next < others.size() && place_in(before, ids[others[next].first]) < old) {
+        sorted.push_back(std::move(others[next++].second));
+      }
+      sorted.push_back(std::move(item));
+    }
+    for (; next < others.size(); ++next) sorted.push_back(std::move(others[next].second));
+    list = std::move(sorted);
   }
 
   // $retainKeys: of the object only these keys stay.
