@@ -93,10 +93,10 @@ void Compiler::on_change(const resource::Change& change) {
 void Compiler::on_globals(const resource::ObjectPtr& object) {
   globals_diagnostics_.clear();
   if (!object) return;  // deleted: the options stay
-  auto parsed =
-      parse_globals(*as<resource::ConfigMap>(object), filters_, options_.system_namespace, globals_diagnostics_);
+  auto parsed = parse_globals(*as<resource::ConfigMap>(object), filters_, options_, globals_diagnostics_);
   if (!parsed) return;
   set_tracing(parsed->tracing, parsed->globals);
+  tls_.set_defaults(parsed->tls);
   globals_ = std::make_shared<const config::Globals>(std::move(parsed->globals));
   clusters_.set_upstream_idle_timeout(globals_->upstream_idle_timeout);
   work_.globals = true;
