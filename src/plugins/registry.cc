@@ -9,6 +9,7 @@
 #include "plugins/local_rate_limit/filter.h"
 #include "plugins/mirror/filter.h"
 #include "plugins/redirect/filter.h"
+#include "plugins/response_rewrite/filter.h"
 #include "plugins/rewrite/filter.h"
 
 namespace sluice::plugins {
@@ -24,6 +25,7 @@ const std::vector<Plugin>& all() {
       local_rate_limit::plugin(),
       mirror::plugin(),
       redirect::plugin(),
+      response_rewrite::plugin(),
       rewrite::plugin(),
   };
   return kAll;
