@@ -17,8 +17,8 @@ constexpr std::string_view kNginx = "nginx.ingress.kubernetes.io/";
 constexpr std::string_view kHigress = "higress.io/";
 constexpr std::string_view kSluice = "sluice.io/";
 
-std::array<std::span<const Annotation>, 3> tables() {
-  return {higress_annotations(), nginx_annotations(), sluice_annotations()};
+std::array<std::span<const Annotation>, 4> tables() {
+  return {higress_annotations(), nginx_annotations(), nginx_access_annotations(), sluice_annotations()};
 }
 
 bool is_family(const Annotation& annotation) { return annotation.key.ends_with('*'); }
@@ -275,8 +275,9 @@ std::vector<std::string> without_effect_in_canary(const resource::Ingress& ingre
 
 std::string annotations_documentation() {
   return "## Higress's annotations\n\n" + documentation(higress_annotations()) +
-         "\n## Further annotations of ingress-nginx\n\n" + documentation(nginx_annotations()) +
-         "\n## Sluice's own\n\n" + documentation(sluice_annotations());
+         "\n## Further annotations of ingress-nginx\n\n### Routing\n\n" + documentation(nginx_annotations()) +
+         "\n### Access, limits and sizes\n\n" + documentation(nginx_access_annotations()) + "\n## Sluice's own\n\n" +
+         documentation(sluice_annotations());
 }
 
 bool path_is_regex(const IngressOptions& options, std::string_view path) {

@@ -5,6 +5,7 @@
 
 #include "base/hash.h"
 #include "config/router.h"
+#include "http/request_values.h"
 #include "net/proxy_protocol.h"
 #include "proxy/call_out.h"
 #include "proxy/forwarding.h"
@@ -28,37 +29,6 @@ bool find_header(const void* headers, std::string_view name, std::string_view* v
   if (!map.has(name)) return false;
   *value = map.get_joined(name);
   return true;
-}
-
-// The value of a cookie in the Cookie field; empty if absent.
-std::string_view find_cookie(std::string_view cookies, std::string_view name) {
-  while (!cookies.empty()) {
-    const size_t end = cookies.find(';');
-    std::string_view pair = cookies.substr(0, end);
-    while (!pair.empty() && pair.front() == ' ') pair.remove_prefix(1);
-    if (pair.size() > name.size() && pair[name.size()] == '=' && pair.substr(0, name.size()) == name) {
-      return pair.substr(name.size() + 1);
-    }
-    if (end == std::string_view::npos) break;
-    cookies.remove_prefix(end + 1);
-  }
-  return {};
-}
-
-// The first value of a query parameter, undecoded.
-std::string_view find_query(std::string_view target, std::string_view name) {
-  const size_t question = target.find('?');
-  if (question == std::string_view::npos) return {};
-  std::string_view query = target.substr(question + 1);
-  while (!query.empty()) {
-    const size_t end = query.find('&');
-    const std::string_view pair = query.substr(0, end);
-    const size_t equals = pair.find('=');
-    if (pair.substr(0, equals) == name) return equals == std::string_view::npos ? "" : pair.substr(equals + 1);
-    if (end == std::string_view::npos) break;
-    query.remove_prefix(end + 1);
-  }
-  return {};
 }
 
 // grpc-timeout (gRPC over HTTP/2, "Timeout"): up to 8 digits and a unit. 0: absent or malformed.
@@ -356,7 +326,7 @@ bool Exchange::hash_of(const config::HashPolicy& policy, uint64_t* hash) {
       value = request_.headers.get_joined(policy.name);
       break;
     case Source::kQuery:
-      value = find_query(request_.path, policy.name);
+      value = http::find_query(request_.path, policy.name);
       break;
     case Source::kPath:
       value = request_.path;
@@ -368,7 +338,7 @@ bool Exchange::hash_of(const config::HashPolicy& policy, uint64_t* hash) {
       *hash = mix64(client_.ip_hash());
       return true;
     case Source::kCookie:
-      value = find_cookie(request_.headers.get_joined(HeaderId::kCookie), policy.name);
+      value = http::find_cookie(request_.headers.get_joined(HeaderId::kCookie), policy.name);
       if (value.empty()) {
         // A new client: give it a value that will lead it back here.
         const uint64_t fresh = worker_.random().next();
