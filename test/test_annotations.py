@@ -558,8 +558,7 @@ def auth_fails_closed(lab):
     """Whatever is wrong with authentication, the route is never open; it opens live when that is mended."""
     bad_secret = opaque_secret("bad-users", namespace="default", auth="ann:$9$unknown")
     for annotations in ({"auth-type": "basic", "auth-secret": "missing"}, {"auth-type": "digest", "auth-secret": "missing"},
-                        {"auth-type": "basic"}, {"auth-secret": "missing"}, {"auth-type": "basic", "auth-secret": "bad-users"},
-                        {"auth-url": "http://x"}):
+                        {"auth-type": "basic"}, {"auth-secret": "missing"}, {"auth-type": "basic", "auth-secret": "bad-users"}):
         host = lab.route(annotations, more=[bad_secret])
         assert lab.get(host, headers=basic("ann", "x")).status == 503, annotations
         assert "answer 503" in lab.messages(host), annotations

@@ -53,6 +53,34 @@ bool mcp_match_type(const AnnotationCall& call);
 bool mcp_upstream_type(const AnnotationCall& call);
 bool mcp_path(const AnnotationCall& call);
 
+// Access: annotation_parsers_access.cc
+bool auth_url(const AnnotationCall& call);
+bool auth_method(const AnnotationCall& call);
+bool auth_signin(const AnnotationCall& call);
+bool auth_signin_param(const AnnotationCall& call);
+bool auth_request_redirect(const AnnotationCall& call);
+bool auth_cache_key(const AnnotationCall& call);
+bool auth_cache_duration(const AnnotationCall& call);
+bool auth_response_headers(const AnnotationCall& call);
+bool auth_headers_map(const AnnotationCall& call);
+bool auth_snippet(const AnnotationCall& call);
+bool satisfy(const AnnotationCall& call);
+bool limit_rps(const AnnotationCall& call);
+bool limit_rpm(const AnnotationCall& call);
+bool limit_burst(const AnnotationCall& call);
+bool limit_connections(const AnnotationCall& call);
+bool limit_status(const AnnotationCall& call);
+bool limit_exempt(const AnnotationCall& call);
+bool limit_rate(const AnnotationCall& call);
+bool limit_rate_after(const AnnotationCall& call);
+bool body_size(const AnnotationCall& call);
+bool head_size(const AnnotationCall& call);
+// Read and checked, without effect.
+bool any_size(const AnnotationCall& call);
+bool any_on_off(const AnnotationCall& call);
+bool any_bool(const AnnotationCall& call);
+bool any_count(const AnnotationCall& call);
+
 // Services and hosts: annotation_parsers_service.cc
 bool protocol(const AnnotationCall& call);
 bool load_balance(const AnnotationCall& call);

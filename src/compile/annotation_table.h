@@ -50,6 +50,7 @@ struct Annotation {
 
 std::span<const Annotation> higress_annotations();
 std::span<const Annotation> nginx_annotations();
+std::span<const Annotation> nginx_access_annotations();
 std::span<const Annotation> nginx_upstream_annotations();  // towards services, and what has no meaning here
 std::span<const Annotation> nginx_site_annotations();      // hosts, responses, snippets
 std::span<const Annotation> sluice_annotations();

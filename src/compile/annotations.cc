@@ -17,9 +17,9 @@ constexpr std::string_view kNginx = "nginx.ingress.kubernetes.io/";
 constexpr std::string_view kHigress = "higress.io/";
 constexpr std::string_view kSluice = "sluice.io/";
 
-std::array<std::span<const Annotation>, 5> tables() {
-  return {higress_annotations(), nginx_annotations(), nginx_upstream_annotations(), nginx_site_annotations(),
-          sluice_annotations()};
+std::array<std::span<const Annotation>, 6> tables() {
+  return {higress_annotations(),        nginx_annotations(),      nginx_access_annotations(),
+          nginx_upstream_annotations(), nginx_site_annotations(), sluice_annotations()};
 }
 
 bool is_family(const Annotation& annotation) { return annotation.key.ends_with('*'); }
@@ -192,23 +192,21 @@ const char* name_of(AnnotationScope scope) {
   return "?";
 }
 
-std::string documentation(std::initializer_list<std::span<const Annotation>> tables) {
+std::string documentation(std::span<const Annotation> table) {
   std::string out =
       "| Annotation | Prefix | Applies to | Meaning | Example | Status | Difference or stated effect |\n"
       "| --- | --- | --- | --- | --- | --- | --- |\n";
-  for (std::span<const Annotation> table : tables) {
-    for (const Annotation& a : table) {
-      out += "| `" + std::string(a.key) + "` | ";
-      out += a.prefixes == Prefixes::kBoth      ? "both"
-             : a.prefixes == Prefixes::kHigress ? "`higress.io`"
-             : a.prefixes == Prefixes::kNginx   ? "nginx"
-                                                : "`sluice.io`";
-      out += std::string(" | ") + name_of(a.scope) + " | " + escaped_for_table(a.meaning) + " | `" +
-             escaped_for_table(a.example) + "` | " + (a.status == AnnotationStatus::kWorks ? "works" : "accepted") +
-             " | " + escaped_for_table(a.difference);
-      if (a.if_invalid == IfInvalid::kClose) out += std::string(a.difference.empty() ? "" : " ") + "Not valid: 503.";
-      out += " |\n";
-    }
+  for (const Annotation& a : table) {
+    out += "| `" + std::string(a.key) + "` | ";
+    out += a.prefixes == Prefixes::kBoth      ? "both"
+           : a.prefixes == Prefixes::kHigress ? "`higress.io`"
+           : a.prefixes == Prefixes::kNginx   ? "nginx"
+                                              : "`sluice.io`";
+    out += std::string(" | ") + name_of(a.scope) + " | " + escaped_for_table(a.meaning) + " | `" +
+           escaped_for_table(a.example) + "` | " + (a.status == AnnotationStatus::kWorks ? "works" : "accepted") +
+           " | " + escaped_for_table(a.difference);
+    if (a.if_invalid == IfInvalid::kClose) out += std::string(a.difference.empty() ? "" : " ") + "Not valid: 503.";
+    out += " |\n";
   }
   return out;
 }
@@ -277,10 +275,12 @@ std::vector<std::string> without_effect_in_canary(const resource::Ingress& ingre
 }
 
 std::string annotations_documentation() {
-  return "## Higress's annotations\n\n" + documentation({higress_annotations()}) +
-         "\n## Further annotations of ingress-nginx\n\n" +
-         documentation({nginx_annotations(), nginx_upstream_annotations(), nginx_site_annotations()}) +
-         "\n## Sluice's own\n\n" + documentation({sluice_annotations()});
+  return "## Higress's annotations\n\n" + documentation(higress_annotations()) +
+         "\n## Further annotations of ingress-nginx\n\n### Routing\n\n" + documentation(nginx_annotations()) +
+         "\n### Access, limits and sizes\n\n" + documentation(nginx_access_annotations()) +
+         "\n### Towards services\n\n" + documentation(nginx_upstream_annotations()) +
+         "\n### Hosts, redirects and responses\n\n" + documentation(nginx_site_annotations()) +
+         "\n## Sluice's own\n\n" + documentation(sluice_annotations());
 }
 
 bool path_is_regex(const IngressOptions& options, std::string_view path) {

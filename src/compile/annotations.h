@@ -140,6 +140,41 @@ struct AuthOptions {
   bool any() const { return !type.empty() || !secret.empty(); }
 };
 
+// A request that another service decides about.
+struct ExternalAuthOptions {
+  std::string url;  // as written; empty: none
+  bool https = false;
+  std::string host;  // "$host": that of the rule
+  uint16_t port = 0;
+  std::string path;  // with variables, as the texts below
+  std::string method, signin, signin_param, request_redirect, cache_key;
+  std::vector<std::string> response_headers, cache_duration;
+  SecretRef headers_map;  // a ConfigMap
+  bool always_set_cookie = false;
+  bool global = true;  // the global one applies where there is no URL
+};
+
+// Per client address.
+struct ClientLimitOptions {
+  int64_t rps = 0, rpm = 0, connections = 0;  // 0: no limit
+  int64_t burst_multiplier = 5;
+  int64_t status = 503;
+  std::vector<std::string> exempt;          // IP or CIDR
+  int64_t bytes_per_second = 0, after = 0;  // of a response
+  bool any() const { return rps > 0 || rpm > 0 || connections > 0; }
+};
+
+struct SizeOptions {
+  int64_t request_body = 0, response_head = 0;  // bytes; 0: no limit
+};
+
+// What is asked of a client's certificate beyond the handshake.
+struct ClientCertificateOptions {
+  std::string match_subject;  // a regular expression
+  std::string error_page;
+  bool pass = false;
+};
+
 struct MirrorOptions {
   std::string service_ns, service;  // mirror-target-service
   uint16_t service_port = 0;        // 0: its first port
@@ -168,6 +203,15 @@ struct IngressOptions {
   std::string refusal;
   AddressOptions addresses;
   AuthOptions auth;
+  ExternalAuthOptions external_auth;
+  bool satisfy_any = false;  // an allowed address, or authentication
+  ClientLimitOptions client_limit;
+  SizeOptions size;
+  ClientCertificateOptions client_certificate;
+  SecretRef custom_headers;  // a ConfigMap of response headers
+  std::string forwarded_prefix;
+  bool access_log = true;
+  config::RouteTracing tracing;
   MirrorOptions mirror;
   FallbackOptions fallback;
   // Routes.

@@ -66,7 +66,9 @@ void ClusterTable::build(State& state) {
   cluster->idle_timeout = idle_timeout_;
   Source source = find(state.key.host);
   bool usable = true;
-  if (source.registry) {
+  if (state.key.url != ClusterKey::Url::kNo) {
+    usable = build_from_url(state, source, *cluster);
+  } else if (source.registry) {
     build_from_registry(state, *source.registry, *cluster);
   } else if (source.service) {
     usable = build_from_service(state, *source.service, *cluster);
@@ -124,6 +126,22 @@ bool ClusterTable::build_from_service(State& state, const resource::Service& ser
   return true;
 }
 
+// What a URL names need not be known here. A Service that is reached over TLS keeps its endpoints.
+bool ClusterTable::build_from_url(State& state, const Source& source, config::Cluster& cluster) {
+  const std::string& host = state.key.host;
+  if (source.service) {
+    if (!build_from_service(state, *source.service, cluster)) return false;
+  } else if (!net::Address::parse_ip(host, state.key.port)) {
+    auto dns = std::make_shared<config::DnsDiscovery>();
+    dns->names = {host};
+    dns->port = state.key.port;
+    cluster.dns = std::move(dns);
+    watch_names(state, cluster);
+  }
+  if (state.key.url == ClusterKey::Url::kHttps && !cluster.tls) build_tls(state, cluster, host, nullptr);
+  return true;
+}
+
 // The names of slices with addressType FQDN; null if there are none. Their port is that of the first.
 std::shared_ptr<const config::DnsDiscovery> ClusterTable::named_endpoints(const resource::Service& service,
                                                                           const resource::ServicePort& port,
@@ -165,13 +183,16 @@ void ClusterTable::build_from_registry(State& state, const resource::Registry& r
   apply_options(state, cluster);
 }
 
-void ClusterTable::apply_options(State& state, config::Cluster& cluster) {
-  if (cluster.dns) {
-    for (const std::string& name : cluster.dns->names) {
-      state.dns_names.push_back(name);
-      by_dns_[name].insert(&state);
-    }
+void ClusterTable::watch_names(State& state, const config::Cluster& cluster) {
+  if (!cluster.dns) return;
+  for (const std::string& name : cluster.dns->names) {
+    state.dns_names.push_back(name);
+    by_dns_[name].insert(&state);
   }
+}
+
+void ClusterTable::apply_options(State& state, config::Cluster& cluster) {
+  watch_names(state, cluster);
   const ServiceOptions* options = options_for(state.key);
   if (!options) return;
   if (options->policy) options->policy->apply(cluster);
@@ -285,6 +306,9 @@ std::shared_ptr<const config::EndpointSet> ClusterTable::build_endpoints(State& 
       if (auto address = net::Address::parse_ip(ip, port)) endpoint.address = *address;
       list.push_back(std::move(endpoint));
     }
+  }
+  if (state.key.url != ClusterKey::Url::kNo && list.empty() && !state.built->dns && state.endpoints_host.empty()) {
+    if (auto address = net::Address::parse_ip(state.key.host, state.key.port)) list.emplace_back().address = *address;
   }
   std::sort(list.begin(), list.end(), [](const auto& a, const auto& b) { return a.address < b.address; });
   list.erase(std::unique(list.begin(), list.end(), [](const auto& a, const auto& b) { return a.address == b.address; }),

@@ -77,20 +77,53 @@ std::string escaped(std::string_view literal) {
   return re2::RE2::QuoteMeta(re2::StringPiece(literal.data(), literal.size()));
 }
 
-FilterSpec addresses(const AddressOptions& options) {
+// `or_authenticated`: those who are not on the list may authenticate instead.
+FilterSpec addresses(const AddressOptions& options, bool or_authenticated) {
   FilterSpec out{"ip-restriction", ConfigNode::map(), "source-range"};
-  if (!options.allow.empty()) out.config.set("allow", text_list(options.allow));
+  if (!options.allow.empty() && !or_authenticated) out.config.set("allow", text_list(options.allow));
   if (!options.deny.empty()) out.config.set("deny", text_list(options.deny));
   out.config.set("body", text("RBAC: access denied"));
   out.guards = true;
   return out;
 }
 
-FilterSpec basic_auth(const AuthOptions& options, const std::vector<std::string>& users) {
+FilterSpec basic_auth(const IngressOptions& annotations, const std::vector<std::string>& users) {
+  const AuthOptions& options = annotations.auth;
   FilterSpec out{"basic-auth", ConfigNode::map(), "auth-secret"};
+  if (annotations.satisfy_any) out.config.set("skip_addresses", text_list(annotations.addresses.allow));
   if (!options.realm.empty()) out.config.set("realm", text(options.realm));
   out.config.set("users", text_list(users));
   out.guards = true;
+  return out;
+}
+
+FilterSpec ext_auth(const IngressOptions& annotations, const AuthTarget& target) {
+  const ExternalAuthOptions& options = annotations.external_auth;
+  FilterSpec out{"ext-auth", ConfigNode::map(), "auth-url", true};
+  out.guards = true;
+  out.config.set("cluster", text(target.cluster));
+  out.config.set("host", text(target.host));
+  out.config.set("path", text(options.path));
+  const auto set = [&](const char* field, const std::string& value) {
+    if (!value.empty()) out.config.set(field, text(value));
+  };
+  set("method", options.method);
+  set("signin", options.signin);
+  set("signin_redirect_param", options.signin_param);
+  set("request_redirect", options.request_redirect);
+  set("cache_key", options.cache_key);
+  if (!target.headers.empty()) {
+    ConfigNode& headers = out.config.set("headers", ConfigNode::list());
+    for (const auto& [name, value] : target.headers) {
+      ConfigNode& header = headers.add(ConfigNode::map());
+      header.set("name", text(name));
+      header.set("value", text(value));
+    }
+  }
+  if (!options.response_headers.empty()) out.config.set("response_headers", text_list(options.response_headers));
+  if (!options.cache_duration.empty()) out.config.set("cache_duration", text_list(options.cache_duration));
+  if (options.always_set_cookie) out.config.set("always_set_cookie", boolean(true));
+  if (annotations.satisfy_any) out.config.set("skip_addresses", text_list(annotations.addresses.allow));
   return out;
 }
 
@@ -130,7 +163,9 @@ std::vector<FilterSpec> response_rewrites(const IngressOptions& options) {
   return out;
 }
 
-bool is_guard(std::string_view plugin) { return plugin == "ip-restriction" || plugin == "basic-auth"; }
+bool is_guard(std::string_view plugin) {
+  return plugin == "ip-restriction" || plugin == "basic-auth" || plugin == "ext-auth";
+}
 
 // A replacement text that stands for itself.
 std::string literal_replacement(std::string_view value) {
@@ -257,10 +292,14 @@ void add_header_edits(const IngressOptions& options, std::vector<FilterSpec>& ou
 std::vector<FilterSpec> route_filters(const IngressOptions& options, const RouteFacts& facts) {
   std::vector<FilterSpec> out;
   if (options.cors.enable) out.push_back(cors(options.cors));
-  if (options.addresses.any()) out.push_back(addresses(options.addresses));
+  const bool or_authenticated = options.satisfy_any && (facts.auth_users || facts.auth_target);
+  if (!options.addresses.deny.empty() || (!options.addresses.allow.empty() && !or_authenticated)) {
+    out.push_back(addresses(options.addresses, or_authenticated));
+  }
   // Before authentication: a password is not asked for where it would be sent in clear.
   if (facts.redirect) out.push_back(redirect_filter(*facts.redirect, "redirect"));
-  if (facts.auth_users) out.push_back(basic_auth(options.auth, *facts.auth_users));
+  if (facts.auth_users) out.push_back(basic_auth(options, *facts.auth_users));
+  if (facts.auth_target) out.push_back(ext_auth(options, *facts.auth_target));
   if (options.rate_limit.rpm > 0 || options.rate_limit.rps > 0) out.push_back(rate_limit(options.rate_limit));
   for (const FilterOptions& filter : options.filters) {
     FilterSpec& spec = out.emplace_back(FilterSpec{filter.name, filter.config, "sluice.io/filters"});

@@ -1,6 +1,7 @@
 #include "compile/ingress_routes.h"
 
 #include <algorithm>
+#include <map>
 
 #include "compile/annotation_values.h"
 #include "compile/auth_secret.h"
@@ -75,6 +76,7 @@ class IngressCompiler {
     if (!canary_) {
       refusal_ = annotations_.refusal;
       if (annotations_.auth.any()) authentication();
+      if (!annotations_.external_auth.url.empty()) external_authentication();
       if (annotations_.mirror.any()) mirror();
       fallback();
     }
@@ -130,6 +132,46 @@ class IngressCompiler {
     if (!users) return refuse("auth-secret", name + ": " + users.error().message);
     auth_users_ = std::move(*users);
     notes_.push_back("basic authentication by " + name);
+  }
+
+  // A ConfigMap's entries, followed live. Null, and the routes closed, if there is none.
+  const resource::ConfigMap* guarding_map(std::string_view annotation, const SecretRef& ref) {
+    const std::string name = "ConfigMap " + ref.to_string();
+    out_.needs.push_back(name);
+    const auto* map = store_.get<resource::ConfigMap>(ref.ns, ref.name);
+    if (!map) refuse(annotation, name + " does not exist");
+    return map;
+  }
+
+  void external_authentication() {
+    const ExternalAuthOptions& options = annotations_.external_auth;
+    notes_.push_back("external authentication by " + options.url);
+    if (options.headers_map.empty()) return;
+    const resource::ConfigMap* map = guarding_map("auth-proxy-set-headers", options.headers_map);
+    if (!map) return;
+    for (const resource::Pair& entry : map->data) auth_headers_.emplace_back(entry.key, entry.value);
+  }
+
+  // Where requests for a host are decided about. Null: by nobody, or nobody can be asked (then the routes are closed).
+  const AuthTarget* auth_target(const std::string& host_name) {
+    const ExternalAuthOptions& options = annotations_.external_auth;
+    if (canary_ || options.url.empty()) return nullptr;
+    const bool by_rule = options.host == "$host";
+    if (by_rule && host_name.starts_with('*')) {
+      if (refusal_.empty()) {
+        refuse("auth-url",
+               "$host stands for the rule's host, and " + in_quotes(host_name) + " is none that can be asked");
+      }
+      return nullptr;
+    }
+    const std::string& host = by_rule ? host_name : options.host;
+    AuthTarget& target = auth_targets_[host];
+    if (!target.cluster.empty()) return &target;
+    out_.needs.push_back(host);
+    const ClusterKey key = clusters_.key_of_url(host, options.port, options.https);
+    acquire_auxiliary(key, "auth-url");
+    target = {key.name(), host, auth_headers_};
+    return &target;
   }
 
   // --- other services ---
@@ -217,7 +259,7 @@ class IngressCompiler {
     if (!destinations(path.backend, field + ".backend", path.mark, *route)) return;
     HostRoute out;
     out.rule_key = std::to_string(static_cast<int>(route->path.kind)) + route->path.text + conditions_key_;
-    finish(*route, field, &out);
+    finish(*route, host_name, field, &out);
     out.affinity = affinity_;
     if (canary_) {
       out.role = HostRoute::Role::kCanary;
@@ -248,7 +290,8 @@ class IngressCompiler {
   }
 
   // Everything but path and backend. `place`: learns where the filters are that edit headers.
-  void finish(config::Route& route, const std::string& field, HostRoute* place = nullptr) {
+  void finish(config::Route& route, const std::string& host_name, const std::string& field,
+              HostRoute* place = nullptr) {
     route.origin = ingress_.key().to_string() + " " + field;
     route.methods = annotations_.methods;
     route.conditions = annotations_.conditions;
@@ -262,8 +305,9 @@ class IngressCompiler {
     for (const Destination& destination : pending_) route.total_weight += destination.weight;
     for (Destination& destination : pending_) route.destinations.push_back(std::move(destination));
     pending_.clear();
+    const RouteFacts facts{route.path, redirect_.get(), auth_users_.empty() ? nullptr : &auth_users_, mirror_cluster_,
+                           auth_target(host_name)};
     std::string refusal = refusal_;
-    const RouteFacts facts{route.path, redirect_.get(), auth_users_.empty() ? nullptr : &auth_users_, mirror_cluster_};
     for (const FilterSpec& spec : route_filters(annotations_, facts)) {
       if (canary_ && spec.stage != FilterSpec::Stage::kHeaderEdits) continue;
       auto factory = filters_.get(spec, route.origin);
@@ -361,7 +405,7 @@ class IngressCompiler {
     auto route = std::make_shared<config::Route>();
     if (!destinations(backend, field, backend.mark, *route)) return;
     route->name = name_ + "-default";
-    finish(*route, field);
+    finish(*route, "*", field);
     route->methods.clear();
     route->conditions.clear();
     HostRoute out;
@@ -481,6 +525,8 @@ class IngressCompiler {
   std::string refusal_;                       // why the routes must not be served; empty: they may
   std::shared_ptr<const config::HashPolicy> affinity_;
   std::vector<std::string> auth_users_;
+  HeaderEdits auth_headers_;
+  std::map<std::string, AuthTarget> auth_targets_;  // by host
   std::string mirror_cluster_;
   std::vector<std::string> notes_;
   std::string conditions_key_;

@@ -3,6 +3,7 @@
 #include "plugins/basic_auth/filter.h"
 #include "plugins/compression/filter.h"
 #include "plugins/cors/filter.h"
+#include "plugins/ext_auth/filter.h"
 #include "plugins/fault/filter.h"
 #include "plugins/header_control/filter.h"
 #include "plugins/ip_restriction/filter.h"
@@ -19,6 +20,7 @@ const std::vector<Plugin>& all() {
       basic_auth::plugin(),
       compression::plugin(),
       cors::plugin(),
+      ext_auth::plugin(),
       fault::plugin(),
       header_control::plugin(),
       ip_restriction::plugin(),
