@@ -251,15 +251,30 @@ IngressOptions parse_annotations(const resource::Ingress& ingress, resource::Dia
   return AnnotationReader(ingress, out).read();
 }
 
+namespace {
+
+AnnotationInfo info_of(const Annotation& a) {
+  return {a.key, reads_nginx(a.prefixes), reads_higress(a.prefixes), a.status, a.difference};
+}
+
+}  // namespace
+
 std::vector<AnnotationInfo> known_annotations() {
   std::vector<AnnotationInfo> out;
   for (std::span<const Annotation> table : tables()) {
-    for (const Annotation& a : table) {
-      out.push_back({a.key, reads_nginx(a.prefixes), reads_higress(a.prefixes), a.status});
-    }
+    for (const Annotation& annotation : table) out.push_back(info_of(annotation));
   }
   return out;
 }
+
+std::optional<AnnotationInfo> annotation_info(std::string_view key) {
+  const Key parts = take_apart(key);
+  const Annotation* annotation = parts.name.empty() ? nullptr : find_annotation(parts.name);
+  if (!annotation || !parts.is_read_by(*annotation)) return std::nullopt;
+  return info_of(*annotation);
+}
+
+bool is_gateway_annotation(std::string_view key) { return !take_apart(key).name.empty(); }
 
 std::vector<std::string> without_effect_in_canary(const resource::Ingress& ingress) {
   std::vector<std::string> out;

@@ -255,8 +255,14 @@ struct AnnotationInfo {
   std::string_view key;  // without prefix; a family ends in '*'
   bool nginx, higress;   // the prefixes that are read; neither: sluice.io/
   AnnotationStatus status;
+  std::string_view difference;  // to what the key means elsewhere, or what an accepted one does; empty: none
 };
 std::vector<AnnotationInfo> known_annotations();
+// What is known of a key with its prefix. Nothing: it is one of ours, nginx's or Higress's prefixes, but not known, or
+// not read with that prefix.
+std::optional<AnnotationInfo> annotation_info(std::string_view key);
+// Whether the key has one of those prefixes.
+bool is_gateway_annotation(std::string_view key);
 // The annotations that the Ingress gives and that have no effect because it is a canary: their full keys.
 std::vector<std::string> without_effect_in_canary(const resource::Ingress& ingress);
 
