@@ -230,6 +230,147 @@ def satisfy(lab):
     assert lab.get(lab.route({"satisfy": "any", "whitelist-source-range": "1.1.1.1"})).status == 403
 
 
+# --- per client
+
+
+@case("limit-rps", "limit-rpm", "limit-burst-multiplier", "limit-allowlist", "limit-whitelist", canary=True)
+def limit_rates(lab):
+    for annotations, good in [({"limit-rpm": "1", "limit-burst-multiplier": "3"}, 4), ({"limit-rpm": "2"}, 11),
+                              ({"limit-rps": "1000", "limit-rpm": "1", "limit-burst-multiplier": "1"}, 2)]:
+        host = lab.route(annotations, paths=[("/a", "Prefix", "base"), ("/b", "Prefix", "base")])
+        answers = [lab.get(host, "/" + "ab"[n % 2]) for n in range(good + 3)]  # both paths count together
+        assert [a.status for a in answers] == [200] * good + [503] * 3, annotations
+        assert answers[-1].body == b"too many requests"
+    host = lab.route({"limit-rps": "2", "limit-burst-multiplier": "1", "sluice.io/limit-status": "429"})
+    assert [lab.get(host).status for _ in range(4)] == [200, 200, 200, 429]
+    time.sleep(0.6)
+    assert [lab.get(host).status for _ in range(2)] == [200, 429]
+    for key in ("limit-allowlist", "limit-whitelist"):
+        host = lab.route({"limit-rpm": "1", "limit-burst-multiplier": "1", key: "10.0.0.0/8, 127.0.0.0/8"})
+        assert [lab.get(host).status for _ in range(5)] == [200] * 5
+        host = lab.route({"limit-rpm": "1", "limit-burst-multiplier": "1", key: "10.0.0.0/8, x"})
+        assert [lab.get(host).status for _ in range(3)] == [200, 200, 503] and "the entry is ignored" in lab.messages(host)
+    assert [lab.get(lab.route({"limit-rpm": "0", "limit-rps": "0"})).status for _ in range(3)] == [200] * 3
+
+
+def test_a_change_of_the_configuration_forgets_no_count(lab):
+    host = lab.host()
+    limits = {"limit-rpm": "1", "limit-burst-multiplier": "2"}
+    lab.apply(host, lab.ingress(host, limits))
+    assert [lab.get(host).status for _ in range(4)] == [200, 200, 200, 503]
+    lab.apply(host, lab.ingress(host, {**limits, "timeout": "5"}))
+    assert lab.get(host).status == 503
+
+
+@case("limit-connections", canary=True)
+def limit_connections(lab):
+    host = lab.route({"limit-connections": "2"})
+    slow = []
+    for _ in range(2):
+        client = lab.gateway.connect()
+        client.request("GET", "/delay/700", host=host, headers={"x-canary": "always"} if lab.canary else {})
+        slow.append(client)
+    lab.seen.clear()
+    wait_until(lambda: lab.get(host, "/x").status == 503, 5, "two requests in progress")
+    assert [client.response().status for client in slow] == [200, 200]
+    assert [lab.get(host).status for _ in range(5)] == [200] * 5
+    gone = lab.gateway.connect()  # a client that goes has left
+    gone.request("GET", "/delay/5000", host=host)
+    gone.socket.close()
+    wait_until(lambda: [lab.get(host).status for _ in range(3)] == [200] * 3, 5, "its place is free")
+
+
+@case("limit-rate", "limit-rate-after")
+def limit_rate(lab):
+    body = bytes(range(256)) * 800  # 200 KiB
+    with Backend(lambda r, c: simple_response(body)) as backend:
+        service = own_service(lab, backend)
+        def timed(annotations):
+            host = lab.host()
+            lab.apply(host, lab.ingress(host, annotations, service))
+            begin = time.monotonic()
+            assert lab.gateway.get("/", host=host).body == body
+            return time.monotonic() - begin
+        assert 1.6 < timed({"limit-rate": "100"}) < 2.6
+        assert 0.7 < timed({"limit-rate": "100", "limit-rate-after": "100"}) < 1.6
+        assert timed({"limit-rate": "0"}) < 0.7
+
+
+def test_a_slowed_response_slows_the_upstream(lab):
+    """Back-pressure: what the client may not have yet is not read from the upstream."""
+    sent = []
+
+    def stream(request, connection):
+        connection.socket.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n")
+        for _ in range(400):
+            connection.socket.sendall(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+            sent.append(65536)
+        connection.socket.sendall(b"0\r\n\r\n")
+        return None
+    with Backend(stream) as backend:
+        host = lab.host()
+        lab.apply(host, lab.ingress(host, {"limit-rate": "64"}, own_service(lab, backend)))
+        with lab.gateway.connect() as client:
+            client.request("GET", host=host)
+            time.sleep(1.5)
+            assert sum(sent) < 12 << 20  # of 25 MiB: socket buffers and the gateway's limit
+        assert lab.get(lab.route()).status == 200
+
+
+def test_a_slowed_response_keeps_its_end(lab):
+    """Chunked with trailers, over HTTP/2 too; the connection stays good."""
+    def stream(request, connection):
+        connection.socket.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n"
+                                  b"5000\r\n" + b"y" * 0x5000 + b"\r\n0\r\nx-sum: 7\r\n\r\n")
+        return None
+    with Backend(stream) as backend:
+        host = lab.host()
+        lab.apply(host, lab.ingress(host, {"limit-rate": "40"}, own_service(lab, backend)))
+        with lab.gateway.connect() as client:
+            for _ in range(2):
+                begin = time.monotonic()
+                client.request("GET", host=host)
+                answer = client.response()
+                assert answer.body == b"y" * 0x5000 and 0.3 < time.monotonic() - begin < 1.5
+
+
+# --- sizes
+
+
+@case("proxy-body-size", "client-body-buffer-size", "proxy-request-buffering", canary=True)
+def body_size(lab):
+    host = lab.route({"proxy-body-size": "100k", "client-body-buffer-size": "1m", "proxy-request-buffering": "on"})
+    assert lab.get(host, method="POST", body=b"x" * 102400).body == lab.service and len(lab.last().body) == 102400
+    lab.seen.clear()
+    answer = lab.get(host, method="POST", body=b"x" * 102401)
+    assert answer.status == 413 and not lab.seen
+    canary = {"x-canary": "always"} if lab.canary else {}
+    with lab.gateway.connect() as client:  # refused before the body is asked for
+        client.request("POST", host=host, headers={"Content-Length": "200000", "Expect": "100-continue", **canary})
+        assert client.response().status == 413
+    for size, status in [(102400, 200), (102401, 413), (1 << 20, 413)]:
+        with lab.gateway.connect() as client:
+            client.request("POST", host=host, headers={"Transfer-Encoding": "chunked", **canary})
+            piece = b"x" * 1024
+            try:
+                for at in range(0, size, 1024):
+                    now = piece[:size - at]
+                    client.socket.sendall(f"{len(now):x}\r\n".encode() + now + b"\r\n")
+                client.socket.sendall(b"0\r\n\r\n")
+            except ConnectionError:
+                pass
+            assert client.response().status == status, size
+    assert lab.get(lab.route({"proxy-body-size": "0"}), method="POST", body=b"x" * 300000).status == 200
+
+
+@case("proxy-buffer-size", "proxy-buffering", "proxy-buffers-number", "proxy-busy-buffers-size", "proxy-max-temp-file-size")
+def head_size(lab):
+    with Backend(lambda r, c: simple_response(headers=["x-large: " + "x" * int(r.path[1:])])) as backend:
+        host = lab.route({"proxy-buffer-size": "4k", "proxy-buffering": "on", "proxy-buffers-number": "4",
+                          "proxy-busy-buffers-size": "8k", "proxy-max-temp-file-size": "1g"}, backend=own_service(lab, backend))
+        assert [lab.get(host, f"/{size}").status for size in (3000, 5000, 3000)] == [200, 502, 200]
+
+
 # --- the tests
 
 
@@ -259,6 +400,23 @@ MALFORMED = {
     "auth-keepalive-requests": ("x", '"x" is not a whole number'),
     "auth-keepalive-timeout": ("x", '"x" is not a whole number'),
     "auth-keepalive-share-vars": ("x", '"x" is not true or false'),
+    "limit-rps": ("x", '"x" is not a whole number'),
+    "limit-rpm": ("-1", '"-1" is not in 0..60000000'),
+    "limit-burst-multiplier": ("0", '"0" is not in 1..1000'),
+    "limit-connections": ("many", '"many" is not a whole number'),
+    "limit-allowlist": ("x", '"x" is not an IP address or a network such as 10.0.0.0/8'),
+    "limit-whitelist": ("x", '"x" is not an IP address or a network such as 10.0.0.0/8'),
+    "limit-rate": ("1m", '"1m" is not a whole number'),
+    "limit-rate-after": ("-1", '"-1" is not in 0..4294967296'),
+    "sluice.io/limit-status": ("200", '"200" is not in 400..599'),
+    "proxy-body-size": ("8x", '"8x" is not a size such as 8m, 512k or 0'),
+    "client-body-buffer-size": ("-1", '"-1" is not a size such as 8m, 512k or 0'),
+    "proxy-request-buffering": ("true", '"true" is not on or off'),
+    "proxy-buffer-size": ("4kk", '"4kk" is not a size such as 8m, 512k or 0'),
+    "proxy-buffering": ("yes", '"yes" is not on or off'),
+    "proxy-buffers-number": ("x", '"x" is not a whole number'),
+    "proxy-busy-buffers-size": ("", "is empty and has no effect"),
+    "proxy-max-temp-file-size": ("99999999999999999999", '"99999999999999999999" is not a size'),
     "satisfy": ("some", '"some" is not one of all, any'),
 }
 
@@ -280,7 +438,7 @@ def test_malformed_value(lab, malformed_hosts, key):  # noqa: F811
     assert f"Ingress default/{host.replace('.', '-')}: metadata.annotations[{full(key)}]: " in told
     assert MALFORMED[key][1] in told
     answer = lab.get(host)
-    if NGINX_ROWS[key][3]:
+    if key in NGINX_ROWS and NGINX_ROWS[key][3]:
         assert answer.status == 503 and "answer 503" in told
     else:
         assert answer.status == 200 and answer.header("x-other") == "works"

@@ -78,6 +78,47 @@ constexpr Annotation kTable[] = {
      "The denylist holds in any case. Where `auth-type` and `auth-url` are both given, both must agree, or the "
      "address.",
      IfInvalid::kClose},
+    // Per client
+    {"limit-rps", Prefixes::kBoth, Scope::kRoute, limit_rps,
+     "Requests of one client address per second; `limit-burst-multiplier` times as many, and one, may come at once. "
+     "More "
+     "are answered 503.",
+     "10", Status::kWorks,
+     "Counted for the Ingress as a whole, over all workers, per replica. An IPv6 client is its /64. "
+     "`sluice.io/limit-status` chooses another status."},
+    {"limit-rpm", Prefixes::kBoth, Scope::kRoute, limit_rpm, "The same per minute. Both may be given.", "300"},
+    {"limit-burst-multiplier", Prefixes::kBoth, Scope::kRoute, limit_burst, "Default 5.", "2"},
+    {"limit-connections", Prefixes::kBoth, Scope::kRoute, limit_connections,
+     "Requests of one client address in progress. More are answered 503.", "20", Status::kWorks,
+     "A WebSocket counts until the upstream has agreed to it."},
+    {"limit-allowlist", Prefixes::kBoth, Scope::kRoute, limit_exempt,
+     "Addresses (IP or CIDR) that `limit-rps`, `limit-rpm` and `limit-connections` do not hold for.", "10.0.0.0/8"},
+    {"limit-whitelist", Prefixes::kBoth, Scope::kRoute, limit_exempt, "Another name for it; both lists count.",
+     "10.0.0.0/8"},
+    {"limit-rate", Prefixes::kBoth, Scope::kRoute, limit_rate, "KiB per second of a response's body; 0: no limit.",
+     "100", Status::kWorks, "Of each response, not of a connection: HTTP/2 streams have it each."},
+    {"limit-rate-after", Prefixes::kBoth, Scope::kRoute, limit_rate_after, "KiB that leave before `limit-rate` holds.",
+     "512"},
+    // Sizes and buffers
+    {"proxy-body-size", Prefixes::kBoth, Scope::kRoute, body_size,
+     "Largest request body (`8m`, `512k`; 0: no limit); a larger one is answered 413.", "8m", Status::kWorks,
+     "Default no limit, as Higress (nginx: 1m). A body of unknown length is counted while it streams."},
+    {"client-body-buffer-size", Prefixes::kBoth, Scope::kRoute, any_size, "Memory for request bodies.", "1m",
+     Status::kAccepted, "No effect: bodies stream, nothing is written to disk."},
+    {"proxy-request-buffering", Prefixes::kBoth, Scope::kRoute, any_on_off,
+     "Whether a request is read whole before the upstream gets it.", "off", Status::kAccepted,
+     "Always `off`; a try can be repeated while the body is within 64 KiB."},
+    {"proxy-buffer-size", Prefixes::kBoth, Scope::kRoute, head_size,
+     "Largest head of an upstream's response; a larger one is answered 502.", "8k", Status::kWorks,
+     "Without it: what the gateway reads at most."},
+    {"proxy-buffering", Prefixes::kBoth, Scope::kRoute, any_on_off, "Whether responses are collected.", "off",
+     Status::kAccepted, "Always `off`: they stream, and a slow client slows the upstream down."},
+    {"proxy-buffers-number", Prefixes::kBoth, Scope::kRoute, any_count, "Buffers for that.", "4", Status::kAccepted,
+     "No effect: see `proxy-buffering`."},
+    {"proxy-busy-buffers-size", Prefixes::kBoth, Scope::kRoute, any_size, "Part of them.", "16k", Status::kAccepted,
+     "No effect: see `proxy-buffering`."},
+    {"proxy-max-temp-file-size", Prefixes::kBoth, Scope::kRoute, any_size, "Disk for that.", "1024m", Status::kAccepted,
+     "No effect: nothing is written to disk."},
 };
 
 }  // namespace

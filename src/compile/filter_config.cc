@@ -127,6 +127,31 @@ FilterSpec ext_auth(const IngressOptions& annotations, const AuthTarget& target)
   return out;
 }
 
+FilterSpec client_limit(const ClientLimitOptions& options, std::string_view ingress) {
+  FilterSpec out{"client-limit", ConfigNode::map(), "limit-"};
+  out.config.set("scope", text(std::string(ingress)));
+  out.config.set("requests_per_second", number(options.rps));
+  out.config.set("requests_per_minute", number(options.rpm));
+  out.config.set("burst_multiplier", number(options.burst_multiplier));
+  out.config.set("connections", number(options.connections));
+  out.config.set("exempt", text_list(options.exempt));
+  out.config.set("status", number(options.status));
+  return out;
+}
+
+FilterSpec bandwidth_limit(const ClientLimitOptions& options) {
+  FilterSpec out{"bandwidth-limit", ConfigNode::map(), "limit-rate"};
+  out.config.set("bytes_per_second", number(options.bytes_per_second));
+  out.config.set("after_bytes", number(options.after));
+  return out;
+}
+
+FilterSpec size_limit(const char* field, int64_t bytes, const char* source) {
+  FilterSpec out{"size-limit", ConfigNode::map(), source};
+  out.config.set(field, number(bytes));
+  return out;
+}
+
 FilterSpec mirror(const MirrorOptions& options, const std::string& cluster) {
   FilterSpec out{"mirror", ConfigNode::map(), "mirror-"};
   out.stage = FilterSpec::Stage::kLate;
@@ -292,12 +317,16 @@ void add_header_edits(const IngressOptions& options, std::vector<FilterSpec>& ou
 std::vector<FilterSpec> route_filters(const IngressOptions& options, const RouteFacts& facts) {
   std::vector<FilterSpec> out;
   if (options.cors.enable) out.push_back(cors(options.cors));
+  const SizeOptions& size = options.size;
+  if (size.request_body > 0) out.push_back(size_limit("request_body_bytes", size.request_body, "proxy-body-size"));
   const bool or_authenticated = options.satisfy_any && (facts.auth_users || facts.auth_target);
   if (!options.addresses.deny.empty() || (!options.addresses.allow.empty() && !or_authenticated)) {
     out.push_back(addresses(options.addresses, or_authenticated));
   }
   // Before authentication: a password is not asked for where it would be sent in clear.
   if (facts.redirect) out.push_back(redirect_filter(*facts.redirect, "redirect"));
+  if (options.client_limit.any()) out.push_back(client_limit(options.client_limit, facts.ingress));
+  if (options.client_limit.bytes_per_second > 0) out.push_back(bandwidth_limit(options.client_limit));
   if (facts.auth_users) out.push_back(basic_auth(options, *facts.auth_users));
   if (facts.auth_target) out.push_back(ext_auth(options, *facts.auth_target));
   if (options.rate_limit.rpm > 0 || options.rate_limit.rps > 0) out.push_back(rate_limit(options.rate_limit));
@@ -309,6 +338,10 @@ std::vector<FilterSpec> route_filters(const IngressOptions& options, const Route
   for (FilterSpec& spec : response_rewrites(options)) out.push_back(std::move(spec));
   add_header_edits(options, out);
   if (auto spec = rewrite(options, facts.path)) out.push_back(std::move(*spec));
+  if (size.response_head > 0) {
+    FilterSpec& spec = out.emplace_back(size_limit("response_head_bytes", size.response_head, "proxy-buffer-size"));
+    spec.stage = FilterSpec::Stage::kLate;
+  }
   if (!facts.mirror_cluster.empty()) out.push_back(mirror(options.mirror, facts.mirror_cluster));
   return out;
 }

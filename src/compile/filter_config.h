@@ -31,6 +31,7 @@ struct RouteFacts {
   const config::Redirect* redirect = nullptr;            // null: none
   const std::vector<std::string>* auth_users = nullptr;  // "name:hash"; null: no authentication
   std::string mirror_cluster;                            // empty: no mirror
+  std::string_view ingress;                              // "ns/name"
   const AuthTarget* auth_target = nullptr;               // null: no external authentication
 };
 // The filters of one route in the order of the request direction.

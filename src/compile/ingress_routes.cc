@@ -32,6 +32,7 @@ class IngressCompiler {
     name_ = ingress_.meta.ns == options_.system_namespace ? ingress_.meta.name
                                                           : ingress_.meta.ns + "/" + ingress_.meta.name;
     if (annotations_.canary.enable) canary_rule();
+    ingress_name_ = ingress_.meta.ns + "/" + ingress_.meta.name;
     build_shared_parts();
     if (!canary_) access_notes(annotations_.addresses, notes_);
     for (size_t i = 0; i < ingress_.rules.size(); ++i) rule(ingress_.rules[i], i);
@@ -305,8 +306,8 @@ class IngressCompiler {
     for (const Destination& destination : pending_) route.total_weight += destination.weight;
     for (Destination& destination : pending_) route.destinations.push_back(std::move(destination));
     pending_.clear();
-    const RouteFacts facts{route.path, redirect_.get(), auth_users_.empty() ? nullptr : &auth_users_, mirror_cluster_,
-                           auth_target(host_name)};
+    const RouteFacts facts{route.path,      redirect_.get(), auth_users_.empty() ? nullptr : &auth_users_,
+                           mirror_cluster_, ingress_name_,   auth_target(host_name)};
     std::string refusal = refusal_;
     for (const FilterSpec& spec : route_filters(annotations_, facts)) {
       if (canary_ && spec.stage != FilterSpec::Stage::kHeaderEdits) continue;
@@ -527,7 +528,7 @@ class IngressCompiler {
   std::vector<std::string> auth_users_;
   HeaderEdits auth_headers_;
   std::map<std::string, AuthTarget> auth_targets_;  // by host
-  std::string mirror_cluster_;
+  std::string mirror_cluster_, ingress_name_;
   std::vector<std::string> notes_;
   std::string conditions_key_;
   uint32_t method_length_ = 0, header_conditions_ = 0, query_conditions_ = 0;

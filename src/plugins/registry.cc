@@ -1,6 +1,8 @@
 #include "plugins/registry.h"
 
+#include "plugins/bandwidth_limit/filter.h"
 #include "plugins/basic_auth/filter.h"
+#include "plugins/client_limit/filter.h"
 #include "plugins/compression/filter.h"
 #include "plugins/cors/filter.h"
 #include "plugins/ext_auth/filter.h"
@@ -12,12 +14,15 @@
 #include "plugins/redirect/filter.h"
 #include "plugins/response_rewrite/filter.h"
 #include "plugins/rewrite/filter.h"
+#include "plugins/size_limit/filter.h"
 
 namespace sluice::plugins {
 
 const std::vector<Plugin>& all() {
   static const std::vector<Plugin> kAll = {
+      bandwidth_limit::plugin(),
       basic_auth::plugin(),
+      client_limit::plugin(),
       compression::plugin(),
       cors::plugin(),
       ext_auth::plugin(),
@@ -29,6 +34,7 @@ const std::vector<Plugin>& all() {
       redirect::plugin(),
       response_rewrite::plugin(),
       rewrite::plugin(),
+      size_limit::plugin(),
   };
   return kAll;
 }

@@ -495,6 +495,14 @@ void Exchange::on_trailers_through(Direction direction, const http::HeaderMap& t
     if (!upstream_done_ && !fell_back_) upstream_.send_trailers(trailers);
     return;
   }
+  if (pace_ && !pace_->held.empty()) {
+    auto* kept = arena().create<http::HeaderMap>(&arena());
+    for (const http::HeaderField& field : trailers) {
+      kept->append(field.id, arena().copy(field.name()), arena().copy(field.value()));
+    }
+    pace_->trailers = kept;
+    return;
+  }
   downstream_->send_trailers(trailers);
   end_response();
 }

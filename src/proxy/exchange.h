@@ -10,6 +10,7 @@
 #include "http/stream.h"
 #include "proxy/access_log.h"
 #include "proxy/filter_run.h"
+#include "proxy/response_pace.h"
 #include "proxy/snapshot_ref.h"
 #include "proxy/upstream_request.h"
 
@@ -53,6 +54,7 @@ class Exchange final : public http::StreamHandler,
   SliceQueue& held_request_body(filter::Filter& self) override;
   SliceQueue& held_response_body(filter::Filter& self) override;
   void set_buffer_limit(size_t bytes) override { buffer_limit_ = bytes; }
+  void limit_response_rate(uint64_t bytes_per_second, uint64_t after) override;
   void send_local_reply(const filter::LocalReply& reply, void (*configure)(http::HeaderMap&, const void*),
                         const void* argument) override;
   void clear_route() override { reroute_ = true; }
@@ -109,6 +111,7 @@ class Exchange final : public http::StreamHandler,
                    void (*configure)(http::HeaderMap&, const void*), const void* argument);
   void send_response_head(bool end);
   void send_response_data(Slice data, bool end);
+  void send_paced();
   void cut_off(ResponseFlag flag, std::string_view details);
   void begin_tunnel();
   void end_tunnel_if_done();
@@ -181,6 +184,8 @@ class Exchange final : public http::StreamHandler,
     LogField* next;
   };
   LogField* log_fields_ = nullptr;
+  std::unique_ptr<ResponsePace> pace_;  // null: the response leaves as fast as it can
+  event::MemberTimer<Exchange, &Exchange::send_paced> pace_timer_{this};
   std::unique_ptr<Trace> trace_;          // null: not traced
   std::unique_ptr<TunnelRecord> tunnel_;  // what the log of a tunnel needs; its arena is gone
   SliceQueue early_;                      // bytes behind an upgrade request that has not been agreed to

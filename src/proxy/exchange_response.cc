@@ -195,7 +195,44 @@ void Exchange::on_upstream_data(Slice data, bool end) {
   update_response_flow();
 }
 
+void Exchange::limit_response_rate(uint64_t bytes_per_second, uint64_t after) {
+  if (!pace_) pace_ = std::make_unique<ResponsePace>();
+  pace_->bytes_per_second = bytes_per_second;
+  pace_->after = after;
+}
+
+// Sends of what waits for its turn as much as may go now.
+void Exchange::send_paced() {
+  const uint64_t now = loop().now_ms();
+  if (!pace_->begin_ms) pace_->begin_ms = now;
+  uint64_t allowed = pace_->allowance(now);
+  while (allowed > 0 && !pace_->held.empty()) {
+    Slice data = pace_->held[0].sub(0, std::min<uint64_t>(allowed, pace_->held[0].size()));
+    pace_->held.consume(data.size());
+    pace_->sent += data.size();
+    allowed -= data.size();
+    bytes_sent_ += data.size();
+    const bool last = pace_->end && pace_->held.empty();
+    downstream_->send_data(std::move(data), last);
+    if (last) end_response();
+  }
+  touch();
+  if (!pace_->held.empty()) {
+    loop().arm(pace_timer_, pace_->wait_ms(now));
+  } else if (pace_->trailers) {
+    downstream_->send_trailers(*std::exchange(pace_->trailers, nullptr));
+    end_response();
+  }
+  update_response_flow();
+}
+
 void Exchange::send_response_data(Slice data, bool end) {
+  if (pace_ && (!data.empty() || !pace_->held.empty())) {
+    pace_->held.push_back(std::move(data));
+    pace_->end = pace_->end || end;
+    if (!pace_timer_.armed()) send_paced();
+    return;
+  }
   bytes_sent_ += data.size();
   downstream_->send_data(std::move(data), end);
   if (end) end_response();
@@ -215,7 +252,8 @@ void Exchange::on_upstream_trailers(const http::HeaderMap& trailers) {
 
 void Exchange::update_response_flow() {
   if (upstream_done_ || !downstream_) return;
-  const bool pause = held_back_[1] || downstream_->buffered() > kHighWatermark;
+  const size_t waiting = downstream_->buffered() + (pace_ ? pace_->held.bytes() : 0);
+  const bool pause = held_back_[1] || waiting > kHighWatermark;
   if (pause == upstream_paused_) return;
   upstream_paused_ = pause;
   if (pause) {
@@ -330,6 +368,7 @@ void Exchange::answer_with(int status, std::string_view body, std::string_view c
 // more is given back: filters, heads, the arena.
 void Exchange::begin_tunnel() {
   phase_ = Phase::kTunnel;
+  pace_ = nullptr;
   request_end_ = false;
   upstream_done_ = false;
   filters_.finish(*this);
@@ -370,6 +409,8 @@ void Exchange::close(http::StreamError error, bool complete) {
   }
   phase_ = Phase::kDone;
   timer_.cancel();
+  pace_timer_.cancel();
+  pace_ = nullptr;
   early_.clear();
   snapshot_.reset();
   http::ServerStream* downstream = std::exchange(downstream_, nullptr);

@@ -155,6 +155,10 @@ class FakeContext final : public filter::Context {
   SliceQueue& held_request_body(filter::Filter&) override { return held_request_; }
   SliceQueue& held_response_body(filter::Filter&) override { return held_response_; }
   void set_buffer_limit(size_t) override {}
+  void limit_response_rate(uint64_t bytes_per_second, uint64_t after) override {
+    response_rate_ = {bytes_per_second, after};
+  }
+  std::pair<uint64_t, uint64_t> response_rate() const { return response_rate_; }
   void send_local_reply(const filter::LocalReply& reply, void (*configure)(http::HeaderMap&, const void*),
                         const void* argument) override {
     replied_ = true;
@@ -219,6 +223,7 @@ class FakeContext final : public filter::Context {
   std::vector<std::string> sent_, calls_;
   RunningCall running_;
   filter::CallReceiver* receiver_ = nullptr;
+  std::pair<uint64_t, uint64_t> response_rate_{0, 0};
   size_t largest_slice_ = 0;
   int reply_status_ = 0;
   bool tls_ = false;
