@@ -17,8 +17,9 @@ constexpr std::string_view kNginx = "nginx.ingress.kubernetes.io/";
 constexpr std::string_view kHigress = "higress.io/";
 constexpr std::string_view kSluice = "sluice.io/";
 
-std::array<std::span<const Annotation>, 3> tables() {
-  return {higress_annotations(), nginx_annotations(), sluice_annotations()};
+std::array<std::span<const Annotation>, 6> tables() {
+  return {higress_annotations(),        nginx_annotations(),      nginx_access_annotations(),
+          nginx_upstream_annotations(), nginx_site_annotations(), sluice_annotations()};
 }
 
 bool is_family(const Annotation& annotation) { return annotation.key.ends_with('*'); }
@@ -290,7 +291,10 @@ std::vector<std::string> without_effect_in_canary(const resource::Ingress& ingre
 
 std::string annotations_documentation() {
   return "## Higress's annotations\n\n" + documentation(higress_annotations()) +
-         "\n## Further annotations of ingress-nginx\n\n" + documentation(nginx_annotations()) +
+         "\n## Further annotations of ingress-nginx\n\n### Routing\n\n" + documentation(nginx_annotations()) +
+         "\n### Access, limits and sizes\n\n" + documentation(nginx_access_annotations()) +
+         "\n### Towards services\n\n" + documentation(nginx_upstream_annotations()) +
+         "\n### Hosts, redirects and responses\n\n" + documentation(nginx_site_annotations()) +
          "\n## Sluice's own\n\n" + documentation(sluice_annotations());
 }
 

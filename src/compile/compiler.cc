@@ -81,6 +81,7 @@ void Compiler::on_change(const resource::Change& change) {
       recompile_users(change.key.to_string());
       return;
     case Kind::kConfigMap:
+      recompile_users(change.key.to_string());
       if (change.key.ns != options_.system_namespace) return;
       if (change.key.name == kGlobalsConfigMap) on_globals(change.after);
       if (change.key.name == resource::kCredentialsConfigMap) on_credentials(change.after);

@@ -112,7 +112,10 @@ std::shared_ptr<const config::TlsHost> TlsHosts::build(const std::string& name, 
   const IngressEntry* owner = nullptr;
   const IngressEntry* chooser = nullptr;  // of options
   SecretRef ref;
+  bool claimed = false;  // by a rule: aliases don't count then
+  for (const auto& [entry, use] : host.contributors) claimed |= use->claimed;
   for (const auto& [entry, use] : host.contributors) {
+    if (claimed && !use->claimed) continue;
     if (SecretRef secret = secret_of(name, host, *use); !secret.empty()) {
       if (!owner) {
         owner = entry;
@@ -194,6 +197,7 @@ bool TlsHosts::apply_options(const std::string& name, Host& host, const IngressE
     config.max_version = net::TlsVersion::kTls13;
   }
   if (!options.ciphers.empty()) config.ciphers_tls12 = options.ciphers;
+  config.client_prefers_ciphers = options.client_prefers_ciphers;
   if (options.client_ca.empty()) return false;
   // Of the host's own certificate the CA may be in a Secret beside it, as in Higress.
   const SecretRef& ca = options.client_ca;
