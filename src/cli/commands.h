@@ -11,5 +11,6 @@ void add_serve(CLI::App& app, int argc, char** argv, int* status);
 void add_check(CLI::App& app, int* status);
 void add_explain(CLI::App& app, int* status);
 void add_kubeconfig(CLI::App& app, int* status);
+void add_migrate(CLI::App& app, int* status);
 
 }  // namespace sluice::cli

@@ -46,8 +46,6 @@ bool mirror_fqdn(const AnnotationCall& call);
 bool mirror_fqdn_port(const AnnotationCall& call);
 bool mirror_percentage(const AnnotationCall& call);
 bool ignored(const AnnotationCall& call);
-bool affinity_mode(const AnnotationCall& call);
-bool affinity_canary_behavior(const AnnotationCall& call);
 bool rpc_destination(const AnnotationCall& call);
 bool mcp_server(const AnnotationCall& call);
 bool mcp_bool(const AnnotationCall& call);
@@ -55,11 +53,41 @@ bool mcp_match_type(const AnnotationCall& call);
 bool mcp_upstream_type(const AnnotationCall& call);
 bool mcp_path(const AnnotationCall& call);
 
+// Access: annotation_parsers_access.cc
+bool auth_url(const AnnotationCall& call);
+bool auth_method(const AnnotationCall& call);
+bool auth_signin(const AnnotationCall& call);
+bool auth_signin_param(const AnnotationCall& call);
+bool auth_request_redirect(const AnnotationCall& call);
+bool auth_cache_key(const AnnotationCall& call);
+bool auth_cache_duration(const AnnotationCall& call);
+bool auth_response_headers(const AnnotationCall& call);
+bool auth_headers_map(const AnnotationCall& call);
+bool auth_snippet(const AnnotationCall& call);
+bool satisfy(const AnnotationCall& call);
+bool limit_rps(const AnnotationCall& call);
+bool limit_rpm(const AnnotationCall& call);
+bool limit_burst(const AnnotationCall& call);
+bool limit_connections(const AnnotationCall& call);
+bool limit_status(const AnnotationCall& call);
+bool limit_exempt(const AnnotationCall& call);
+bool limit_rate(const AnnotationCall& call);
+bool limit_rate_after(const AnnotationCall& call);
+bool body_size(const AnnotationCall& call);
+bool head_size(const AnnotationCall& call);
+// Read and checked, without effect.
+bool any_size(const AnnotationCall& call);
+bool any_on_off(const AnnotationCall& call);
+bool any_bool(const AnnotationCall& call);
+bool any_count(const AnnotationCall& call);
+
 // Services and hosts: annotation_parsers_service.cc
 bool protocol(const AnnotationCall& call);
 bool load_balance(const AnnotationCall& call);
 bool hash_by(const AnnotationCall& call);
 bool affinity(const AnnotationCall& call);
+bool affinity_mode(const AnnotationCall& call);
+bool affinity_canary_behavior(const AnnotationCall& call);
 bool cookie_name(const AnnotationCall& call);
 bool cookie_path(const AnnotationCall& call);
 bool cookie_max_age(const AnnotationCall& call);
@@ -69,6 +97,7 @@ bool ssl_verify(const AnnotationCall& call);
 bool ssl_name(const AnnotationCall& call);
 bool ssl_server_name(const AnnotationCall& call);
 bool auth_tls_secret(const AnnotationCall& call);
+bool cipher_list(const AnnotationCall& call, std::string* out);
 bool ssl_cipher(const AnnotationCall& call);
 bool tls_min_version(const AnnotationCall& call);
 bool tls_max_version(const AnnotationCall& call);

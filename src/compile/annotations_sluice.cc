@@ -12,6 +12,8 @@ constexpr Annotation kTable[] = {
     {"filters", Prefixes::kSluice, Scope::kRoute, filters,
      "Native plugins of the routes, in order: a YAML list of `{name, config}`; see [Use filters](filters.md).",
      "[{name: cors}]"},
+    {"limit-status", Prefixes::kSluice, Scope::kRoute, limit_status,
+     "Status of what `limit-rps`, `limit-rpm` and `limit-connections` refuse; default 503.", "429"},
     {"upstream", Prefixes::kSluice, Scope::kService, upstream,
      "How a service's endpoints are treated: health checks, outlier detection, circuit breaking and more; see [Choose "
      "and watch endpoints](upstream.md).",

@@ -8,7 +8,10 @@ namespace sluice::compile {
 
 using resource::Kind;
 
-std::string ClusterKey::name() const { return "outbound|" + std::to_string(port) + "|" + subset + "|" + host; }
+std::string ClusterKey::name() const {
+  if (url == Url::kNo) return "outbound|" + std::to_string(port) + "|" + subset + "|" + host;
+  return "url|" + std::to_string(port) + (url == Url::kHttps ? "|https|" : "|http|") + host;
+}
 
 ClusterTable::ClusterTable(const resource::Store& store, const Options& options, TlsContexts& contexts)
     : store_(store), options_(options), contexts_(contexts) {}
@@ -108,6 +111,12 @@ ClusterTable::Source ClusterTable::find(const std::string& host) const {
   std::string ns, service;
   if (split_host(host, &ns, &service)) out.service = store_.get<resource::Service>(ns, service);
   return out;
+}
+
+ClusterKey ClusterTable::key_of_url(const std::string& host, uint16_t port, bool https) const {
+  const Source source = find(host);
+  if (source.registry || (source.service && !https)) return {host, port, {}};
+  return {host, port, {}, https ? ClusterKey::Url::kHttps : ClusterKey::Url::kHttp};
 }
 
 std::optional<uint16_t> ClusterTable::port_by_name(const std::string& ns, const std::string& service,

@@ -34,8 +34,11 @@ struct ClusterKey {
   std::string host;
   uint16_t port = 0;
   std::string subset;
+  // A place that a URL names, which need not be a Service or registry: an IP address, or a name that is resolved.
+  // Without a subset.
+  enum class Url : uint8_t { kNo, kHttp, kHttps } url = Url::kNo;
 
-  // "outbound|<port>|<subset>|<host>"
+  // "outbound|<port>|<subset>|<host>"; of a URL "url|<port>|<scheme>|<host>"
   std::string name() const;
 };
 
@@ -56,6 +59,8 @@ class ClusterTable {
 
   // --- what services say ---
   std::string service_host(const std::string& ns, const std::string& service) const;
+  // Where a URL's host and port lead: to the Service or registry if there is one, with what is configured for it.
+  ClusterKey key_of_url(const std::string& host, uint16_t port, bool https) const;
   // The number of a service's named port.
   std::optional<uint16_t> port_by_name(const std::string& ns, const std::string& service,
                                        const std::string& port) const;
@@ -105,11 +110,14 @@ class ClusterTable {
   void build(State& state);
   bool build_from_service(State& state, const resource::Service& service, config::Cluster& cluster);
   void build_from_registry(State& state, const resource::Registry& registry, config::Cluster& cluster);
+  bool build_from_url(State& state, const Source& source, config::Cluster& cluster);
+  void watch_names(State& state, const config::Cluster& cluster);
   void apply_options(State& state, config::Cluster& cluster);
   bool build_tls(State& state, config::Cluster& cluster, const std::string& sni, const ServiceOptions* options);
   std::shared_ptr<const config::EndpointSet> build_endpoints(State& state) const;
   void add_service_endpoints(const resource::Service& service, const resource::ServicePort& port,
                              const std::string& subset, std::vector<config::Endpoint>& out) const;
+  bool add_cluster_ip(const State& state, const resource::Service& service, std::vector<config::Endpoint>& out) const;
   std::shared_ptr<const config::DnsDiscovery> named_endpoints(const resource::Service& service,
                                                               const resource::ServicePort& port,
                                                               const std::string& subset) const;

@@ -77,20 +77,78 @@ std::string escaped(std::string_view literal) {
   return re2::RE2::QuoteMeta(re2::StringPiece(literal.data(), literal.size()));
 }
 
-FilterSpec addresses(const AddressOptions& options) {
+// `or_authenticated`: those who are not on the list may authenticate instead.
+FilterSpec addresses(const AddressOptions& options, bool or_authenticated) {
   FilterSpec out{"ip-restriction", ConfigNode::map(), "source-range"};
-  if (!options.allow.empty()) out.config.set("allow", text_list(options.allow));
+  if (!options.allow.empty() && !or_authenticated) out.config.set("allow", text_list(options.allow));
   if (!options.deny.empty()) out.config.set("deny", text_list(options.deny));
   out.config.set("body", text("RBAC: access denied"));
   out.guards = true;
   return out;
 }
 
-FilterSpec basic_auth(const AuthOptions& options, const std::vector<std::string>& users) {
+FilterSpec basic_auth(const IngressOptions& annotations, const std::vector<std::string>& users) {
+  const AuthOptions& options = annotations.auth;
   FilterSpec out{"basic-auth", ConfigNode::map(), "auth-secret"};
+  if (annotations.satisfy_any) out.config.set("skip_addresses", text_list(annotations.addresses.allow));
   if (!options.realm.empty()) out.config.set("realm", text(options.realm));
   out.config.set("users", text_list(users));
   out.guards = true;
+  return out;
+}
+
+FilterSpec ext_auth(const IngressOptions& annotations, const AuthTarget& target) {
+  const ExternalAuthOptions& options = annotations.external_auth;
+  FilterSpec out{"ext-auth", ConfigNode::map(), "auth-url", true};
+  out.guards = true;
+  out.config.set("cluster", text(target.cluster));
+  out.config.set("host", text(target.host));
+  out.config.set("path", text(options.path));
+  const auto set = [&](const char* field, const std::string& value) {
+    if (!value.empty()) out.config.set(field, text(value));
+  };
+  set("method", options.method);
+  set("signin", options.signin);
+  set("signin_redirect_param", options.signin_param);
+  set("request_redirect", options.request_redirect);
+  set("cache_key", options.cache_key);
+  if (!target.headers.empty()) {
+    ConfigNode& headers = out.config.set("headers", ConfigNode::list());
+    for (const auto& [name, value] : target.headers) {
+      ConfigNode& header = headers.add(ConfigNode::map());
+      header.set("name", text(name));
+      header.set("value", text(value));
+    }
+  }
+  if (!options.response_headers.empty()) out.config.set("response_headers", text_list(options.response_headers));
+  if (!options.cache_duration.empty()) out.config.set("cache_duration", text_list(options.cache_duration));
+  if (options.always_set_cookie) out.config.set("always_set_cookie", boolean(true));
+  if (annotations.satisfy_any) out.config.set("skip_addresses", text_list(annotations.addresses.allow));
+  return out;
+}
+
+FilterSpec client_limit(const ClientLimitOptions& options, std::string_view ingress) {
+  FilterSpec out{"client-limit", ConfigNode::map(), "limit-"};
+  out.config.set("scope", text(std::string(ingress)));
+  out.config.set("requests_per_second", number(options.rps));
+  out.config.set("requests_per_minute", number(options.rpm));
+  out.config.set("burst_multiplier", number(options.burst_multiplier));
+  out.config.set("connections", number(options.connections));
+  out.config.set("exempt", text_list(options.exempt));
+  out.config.set("status", number(options.status));
+  return out;
+}
+
+FilterSpec bandwidth_limit(const ClientLimitOptions& options) {
+  FilterSpec out{"bandwidth-limit", ConfigNode::map(), "limit-rate"};
+  out.config.set("bytes_per_second", number(options.bytes_per_second));
+  out.config.set("after_bytes", number(options.after));
+  return out;
+}
+
+FilterSpec size_limit(const char* field, int64_t bytes, const char* source) {
+  FilterSpec out{"size-limit", ConfigNode::map(), source};
+  out.config.set(field, number(bytes));
   return out;
 }
 
@@ -98,11 +156,41 @@ FilterSpec mirror(const MirrorOptions& options, const std::string& cluster) {
   FilterSpec out{"mirror", ConfigNode::map(), "mirror-"};
   out.stage = FilterSpec::Stage::kLate;
   out.config.set("cluster", text(cluster));
+  if (!options.host.empty()) out.config.set("host", text(options.host));
+  if (!options.body) out.config.set("body", boolean(false));
   if (options.percentage < 100) out.config.set("percentage", number(options.percentage));
   return out;
 }
 
-bool is_guard(std::string_view plugin) { return plugin == "ip-restriction" || plugin == "basic-auth"; }
+ConfigNode rules(const HeaderEdits& pairs) {
+  ConfigNode out = ConfigNode::list();
+  for (const auto& [from, to] : pairs) {
+    ConfigNode& rule = out.add(ConfigNode::map());
+    rule.set("from", text(from));
+    rule.set("to", text(to));
+  }
+  return out;
+}
+
+std::vector<FilterSpec> response_rewrites(const IngressOptions& options) {
+  std::vector<FilterSpec> out;
+  auto add = [&](const char* field, const HeaderEdits& pairs, const char* source) {
+    if (pairs.empty()) return;
+    FilterSpec& spec = out.emplace_back(FilterSpec{"response-rewrite", ConfigNode::map(), source});
+    spec.config.set(field, rules(pairs));
+  };
+  add("cookie_domain", options.response.cookie_domain, "proxy-cookie-domain");
+  add("cookie_path", options.response.cookie_path, "proxy-cookie-path");
+  const std::string& from = options.redirect_from;
+  if (!from.empty() && from != "off" && from != "default" && !options.redirect_to.empty()) {
+    add("location", {{from, options.redirect_to}}, "proxy-redirect-from");
+  }
+  return out;
+}
+
+bool is_guard(std::string_view plugin) {
+  return plugin == "ip-restriction" || plugin == "basic-auth" || plugin == "ext-auth";
+}
 
 // A replacement text that stands for itself.
 std::string literal_replacement(std::string_view value) {
@@ -229,18 +317,31 @@ void add_header_edits(const IngressOptions& options, std::vector<FilterSpec>& ou
 std::vector<FilterSpec> route_filters(const IngressOptions& options, const RouteFacts& facts) {
   std::vector<FilterSpec> out;
   if (options.cors.enable) out.push_back(cors(options.cors));
-  if (options.addresses.any()) out.push_back(addresses(options.addresses));
+  const SizeOptions& size = options.size;
+  if (size.request_body > 0) out.push_back(size_limit("request_body_bytes", size.request_body, "proxy-body-size"));
+  const bool or_authenticated = options.satisfy_any && (facts.auth_users || facts.auth_target);
+  if (!options.addresses.deny.empty() || (!options.addresses.allow.empty() && !or_authenticated)) {
+    out.push_back(addresses(options.addresses, or_authenticated));
+  }
   // Before authentication: a password is not asked for where it would be sent in clear.
   if (facts.redirect) out.push_back(redirect_filter(*facts.redirect, "redirect"));
-  if (facts.auth_users) out.push_back(basic_auth(options.auth, *facts.auth_users));
+  if (options.client_limit.any()) out.push_back(client_limit(options.client_limit, facts.ingress));
+  if (options.client_limit.bytes_per_second > 0) out.push_back(bandwidth_limit(options.client_limit));
+  if (facts.auth_users) out.push_back(basic_auth(options, *facts.auth_users));
+  if (facts.auth_target) out.push_back(ext_auth(options, *facts.auth_target));
   if (options.rate_limit.rpm > 0 || options.rate_limit.rps > 0) out.push_back(rate_limit(options.rate_limit));
   for (const FilterOptions& filter : options.filters) {
     FilterSpec& spec = out.emplace_back(FilterSpec{filter.name, filter.config, "sluice.io/filters"});
     spec.stateful = true;
     spec.guards = is_guard(filter.name);
   }
+  for (FilterSpec& spec : response_rewrites(options)) out.push_back(std::move(spec));
   add_header_edits(options, out);
   if (auto spec = rewrite(options, facts.path)) out.push_back(std::move(*spec));
+  if (size.response_head > 0) {
+    FilterSpec& spec = out.emplace_back(size_limit("response_head_bytes", size.response_head, "proxy-buffer-size"));
+    spec.stage = FilterSpec::Stage::kLate;
+  }
   if (!facts.mirror_cluster.empty()) out.push_back(mirror(options.mirror, facts.mirror_cluster));
   return out;
 }

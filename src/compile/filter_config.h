@@ -19,12 +19,20 @@ struct FilterSpec {
   bool guards = false;  // restricts access: if it can't be built, the route must not be served
 };
 
+// Where a route's external authentication asks.
+struct AuthTarget {
+  std::string cluster, host;
+  HeaderEdits headers;  // of the ConfigMap
+};
+
 // What route_filters() needs beside the annotations.
 struct RouteFacts {
   const config::PathMatch& path;
   const config::Redirect* redirect = nullptr;            // null: none
   const std::vector<std::string>* auth_users = nullptr;  // "name:hash"; null: no authentication
   std::string mirror_cluster;                            // empty: no mirror
+  std::string_view ingress;                              // "ns/name"
+  const AuthTarget* auth_target = nullptr;               // null: no external authentication
 };
 // The filters of one route in the order of the request direction.
 std::vector<FilterSpec> route_filters(const IngressOptions& options, const RouteFacts& facts);

@@ -1,6 +1,7 @@
 #include "compile/ingress_routes.h"
 
 #include <algorithm>
+#include <map>
 
 #include "compile/annotation_values.h"
 #include "compile/auth_secret.h"
@@ -31,12 +32,15 @@ class IngressCompiler {
     name_ = ingress_.meta.ns == options_.system_namespace ? ingress_.meta.name
                                                           : ingress_.meta.ns + "/" + ingress_.meta.name;
     if (annotations_.canary.enable) canary_rule();
+    ingress_name_ = ingress_.meta.ns + "/" + ingress_.meta.name;
     build_shared_parts();
     if (!canary_) access_notes(annotations_.addresses, notes_);
     for (size_t i = 0; i < ingress_.rules.size(); ++i) rule(ingress_.rules[i], i);
     if (!canary_) {
       default_backend();
       app_root();
+      aliases();
+      www_redirects();
       tls();
     }
     return std::move(out_);
@@ -61,7 +65,7 @@ class IngressCompiler {
     for (auto& known : out_.hosts) {
       if (known.name == name) return known;
     }
-    return out_.hosts.emplace_back(CompiledIngress::Host{name, {}});
+    return out_.hosts.emplace_back(CompiledIngress::Host{.name = name});
   }
 
   // --- what all routes of the Ingress share ---
@@ -69,9 +73,11 @@ class IngressCompiler {
   void build_shared_parts() {
     if (annotations_.retry.any) retry_ = retry_policy(annotations_.retry);
     redirect_ = redirect(annotations_.redirect);
+    affinity_ = sticky_affinity();
     if (!canary_) {
       refusal_ = annotations_.refusal;
       if (annotations_.auth.any()) authentication();
+      if (!annotations_.external_auth.url.empty()) external_authentication();
       if (annotations_.mirror.any()) mirror();
       fallback();
     }
@@ -127,6 +133,46 @@ class IngressCompiler {
     if (!users) return refuse("auth-secret", name + ": " + users.error().message);
     auth_users_ = std::move(*users);
     notes_.push_back("basic authentication by " + name);
+  }
+
+  // A ConfigMap's entries, followed live. Null, and the routes closed, if there is none.
+  const resource::ConfigMap* guarding_map(std::string_view annotation, const SecretRef& ref) {
+    const std::string name = "ConfigMap " + ref.to_string();
+    out_.needs.push_back(name);
+    const auto* map = store_.get<resource::ConfigMap>(ref.ns, ref.name);
+    if (!map) refuse(annotation, name + " does not exist");
+    return map;
+  }
+
+  void external_authentication() {
+    const ExternalAuthOptions& options = annotations_.external_auth;
+    notes_.push_back("external authentication by " + options.url);
+    if (options.headers_map.empty()) return;
+    const resource::ConfigMap* map = guarding_map("auth-proxy-set-headers", options.headers_map);
+    if (!map) return;
+    for (const resource::Pair& entry : map->data) auth_headers_.emplace_back(entry.key, entry.value);
+  }
+
+  // Where requests for a host are decided about. Null: by nobody, or nobody can be asked (then the routes are closed).
+  const AuthTarget* auth_target(const std::string& host_name) {
+    const ExternalAuthOptions& options = annotations_.external_auth;
+    if (canary_ || options.url.empty()) return nullptr;
+    const bool by_rule = options.host == "$host";
+    if (by_rule && host_name.starts_with('*')) {
+      if (refusal_.empty()) {
+        refuse("auth-url",
+               "$host stands for the rule's host, and " + in_quotes(host_name) + " is none that can be asked");
+      }
+      return nullptr;
+    }
+    const std::string& host = by_rule ? host_name : options.host;
+    AuthTarget& target = auth_targets_[host];
+    if (!target.cluster.empty()) return &target;
+    out_.needs.push_back(host);
+    const ClusterKey key = clusters_.key_of_url(host, options.port, options.https);
+    acquire_auxiliary(key, "auth-url");
+    target = {key.name(), host, auth_headers_};
+    return &target;
   }
 
   // --- other services ---
@@ -187,7 +233,7 @@ class IngressCompiler {
     out->cluster = acquire_auxiliary(*key, "default-backend");
     out->cluster_name = key->name();
     out->service = options.ns + "/" + options.service;
-    out->statuses = options.error_codes;
+    if (options.intercept) out->statuses = options.error_codes;
     std::string note = "falls back to " + out->cluster_name + " without a usable endpoint";
     for (uint16_t status : out->statuses) note += ", " + std::to_string(status);
     notes_.push_back(std::move(note));
@@ -214,7 +260,8 @@ class IngressCompiler {
     if (!destinations(path.backend, field + ".backend", path.mark, *route)) return;
     HostRoute out;
     out.rule_key = std::to_string(static_cast<int>(route->path.kind)) + route->path.text + conditions_key_;
-    finish(*route, field, &out);
+    finish(*route, host_name, field, &out);
+    out.affinity = affinity_;
     if (canary_) {
       out.role = HostRoute::Role::kCanary;
       out.canary = canary_;
@@ -236,12 +283,22 @@ class IngressCompiler {
     return out;
   }
 
+  // A client keeps the side of a canary by the cookie of its affinity.
+  std::shared_ptr<const config::HashPolicy> sticky_affinity() const {
+    const ServiceOptions& options = annotations_.service;
+    if (!options.affinity || !options.affinity_sticky) return nullptr;
+    return std::make_shared<const config::HashPolicy>(affinity_policy(options));
+  }
+
   // Everything but path and backend. `place`: learns where the filters are that edit headers.
-  void finish(config::Route& route, const std::string& field, HostRoute* place = nullptr) {
+  void finish(config::Route& route, const std::string& host_name, const std::string& field,
+              HostRoute* place = nullptr) {
     route.origin = ingress_.key().to_string() + " " + field;
     route.methods = annotations_.methods;
     route.conditions = annotations_.conditions;
     route.timeout = std::chrono::seconds(annotations_.timeout_seconds);
+    route.read_timeout = std::chrono::seconds(annotations_.read_timeout_seconds);
+    route.send_timeout = std::chrono::seconds(annotations_.send_timeout_seconds);
     route.retry = retry_;
     route.redirect = redirect_;
     route.fallback = fallback_;
@@ -249,8 +306,9 @@ class IngressCompiler {
     for (const Destination& destination : pending_) route.total_weight += destination.weight;
     for (Destination& destination : pending_) route.destinations.push_back(std::move(destination));
     pending_.clear();
+    const RouteFacts facts{route.path,      redirect_.get(), auth_users_.empty() ? nullptr : &auth_users_,
+                           mirror_cluster_, ingress_name_,   auth_target(host_name)};
     std::string refusal = refusal_;
-    const RouteFacts facts{route.path, redirect_.get(), auth_users_.empty() ? nullptr : &auth_users_, mirror_cluster_};
     for (const FilterSpec& spec : route_filters(annotations_, facts)) {
       if (canary_ && spec.stage != FilterSpec::Stage::kHeaderEdits) continue;
       auto factory = filters_.get(spec, route.origin);
@@ -348,7 +406,7 @@ class IngressCompiler {
     auto route = std::make_shared<config::Route>();
     if (!destinations(backend, field, backend.mark, *route)) return;
     route->name = name_ + "-default";
-    finish(*route, field);
+    finish(*route, "*", field);
     route->methods.clear();
     route->conditions.clear();
     HostRoute out;
@@ -364,29 +422,77 @@ class IngressCompiler {
   void app_root() {
     if (annotations_.app_root.empty()) return;
     for (auto& known : out_.hosts) {
-      auto route = std::make_shared<config::Route>();
-      route->name = known.name + "-app-root";
-      route->origin = ingress_.key().to_string() + " metadata.annotations app-root";
-      route->path.kind = config::PathMatch::Kind::kExact;
-      route->path.text = "/";
       auto redirect = std::make_shared<config::Redirect>();
       redirect->status = 302;
       redirect->path = annotations_.app_root;
-      auto filter = filters_.get(redirect_filter(*redirect, "app-root"), route->origin);
-      if (!filter) {
-        report_annotation(Severity::kError, "app-root", filter.error().message);
-        continue;
-      }
-      route->filters.push_back(std::move(*filter));
-      route->redirect = std::move(redirect);
-      HostRoute out;
-      out.role = HostRoute::Role::kAppRoot;
-      out.route = std::move(route);
-      out.field = "metadata.annotations app-root";
-      out.mark = ingress_.meta.mark;
-      out.seal();
-      known.routes.push_back(std::move(out));
+      auto out = redirect_route(std::move(redirect), "app-root");
+      if (!out) continue;
+      out->route->name = known.name + "-app-root";
+      out->route->path.kind = config::PathMatch::Kind::kExact;
+      out->route->path.text = "/";
+      out->role = HostRoute::Role::kAppRoot;
+      out->seal();
+      known.routes.push_back(std::move(*out));
     }
+  }
+
+  // --- further hosts ---
+
+  bool has_host(const std::string& name) const {
+    return std::any_of(out_.hosts.begin(), out_.hosts.end(), [&](const auto& known) { return known.name == name; });
+  }
+
+  void aliases() {
+    if (annotations_.aliases.empty()) return;
+    if (out_.hosts.empty() || out_.hosts[0].name == "*") {
+      return report_annotation(Severity::kWarning, "server-alias",
+                               "has no effect: the Ingress's first rule has no host");
+    }
+    for (const std::string& name : annotations_.aliases) {
+      if (has_host(name)) continue;
+      CompiledIngress::Host alias = out_.hosts[0];
+      alias.claim = CompiledIngress::Host::Claim::kAlias;
+      alias.stands_for = std::exchange(alias.name, name);
+      out_.hosts.push_back(std::move(alias));
+    }
+  }
+
+  void www_redirects() {
+    if (!annotations_.from_to_www) return;
+    using Claim = CompiledIngress::Host::Claim;
+    for (size_t i = 0, n = out_.hosts.size(); i < n; ++i) {
+      const std::string name = out_.hosts[i].name;
+      if (out_.hosts[i].claim != Claim::kRule || name.starts_with('*')) continue;
+      std::string other = name.starts_with("www.") ? name.substr(4) : "www." + name;
+      if (has_host(other)) continue;
+      auto redirect = std::make_shared<config::Redirect>();
+      redirect->status = 308;
+      redirect->host = name;
+      if (auto route = redirect_route(redirect, "from-to-www-redirect")) {
+        route->route->name = other + "-www-redirect";
+        route->rule_key = "www";
+        route->seal();
+        out_.hosts.push_back({other, {std::move(*route)}, Claim::kWwwRedirect, name});
+      }
+    }
+  }
+
+  // A route for all paths that redirects. Nothing, and a message, if that can't be.
+  std::optional<HostRoute> redirect_route(std::shared_ptr<config::Redirect> redirect, const std::string& annotation) {
+    auto route = std::make_shared<config::Route>();
+    route->origin = ingress_.key().to_string() + " metadata.annotations " + annotation;
+    auto filter = filters_.get(redirect_filter(*redirect, annotation), route->origin);
+    if (!filter) {
+      report_annotation(Severity::kError, annotation, filter.error().message);
+      return std::nullopt;
+    }
+    route->filters.push_back(std::move(*filter));
+    route->redirect = std::move(redirect);
+    HostRoute out;
+    out.route = std::move(route);
+    out.field = "metadata.annotations " + annotation;
+    out.mark = ingress_.meta.mark;
+    return out;
   }
 
   // --- TLS ---
@@ -395,8 +501,10 @@ class IngressCompiler {
     out_.tls_options = annotations_.tls;
     for (const auto& known : out_.hosts) {
       const resource::IngressTls* entry = find_tls(ingress_, known.name);
+      if (!entry && !known.stands_for.empty()) entry = find_tls(ingress_, known.stands_for);
       if (!entry && !annotations_.tls.any && ingress_.tls.empty()) continue;
       CompiledIngress::TlsUse use{known.name, {}};
+      use.claimed = known.claim == CompiledIngress::Host::Claim::kRule;
       use.asks = !entry && !ingress_.tls.empty();
       if (entry) use.secret = {ingress_.meta.ns, entry->secret};
       out_.tls.push_back(std::move(use));
@@ -416,8 +524,11 @@ class IngressCompiler {
   std::shared_ptr<const config::Fallback> fallback_;
   std::shared_ptr<const CanaryRule> canary_;  // null: not a canary Ingress
   std::string refusal_;                       // why the routes must not be served; empty: they may
+  std::shared_ptr<const config::HashPolicy> affinity_;
   std::vector<std::string> auth_users_;
-  std::string mirror_cluster_;
+  HeaderEdits auth_headers_;
+  std::map<std::string, AuthTarget> auth_targets_;  // by host
+  std::string mirror_cluster_, ingress_name_;
   std::vector<std::string> notes_;
   std::string conditions_key_;
   uint32_t method_length_ = 0, header_conditions_ = 0, query_conditions_ = 0;

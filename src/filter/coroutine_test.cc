@@ -33,6 +33,7 @@ class FakeContext final : public Context, private CallReceiver::Call {
   SliceQueue& held_request_body(Filter&) override { std::abort(); }
   SliceQueue& held_response_body(Filter&) override { std::abort(); }
   void set_buffer_limit(size_t) override {}
+  void limit_response_rate(uint64_t, uint64_t) override {}
   void send_local_reply(const LocalReply& reply, void (*)(http::HeaderMap&, const void*), const void*) override {
     replied = reply.status;
   }

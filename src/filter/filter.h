@@ -106,6 +106,9 @@ class Context {
   // a body event to collect the whole body sets what it needs: beyond it the request is answered 413, a response 502.
   virtual void set_buffer_limit(size_t bytes) = 0;
 
+  // Lets the response's body leave at this rate (> 0) after its first `after` bytes. From on_response_headers.
+  virtual void limit_response_rate(uint64_t bytes_per_second, uint64_t after) = 0;
+
   // Answers the request without (or in place of) the upstream. `configure` may add header fields to the head before it
   // passes the response filters: those that have seen the request, the caller among them.
   virtual void send_local_reply(const LocalReply& reply, void (*configure)(http::HeaderMap&, const void*) = nullptr,

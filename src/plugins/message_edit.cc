@@ -1,5 +1,8 @@
 #include "plugins/message_edit.h"
 
+#include <algorithm>
+#include <iterator>
+
 namespace sluice::plugins {
 
 using http::HeaderId;
@@ -16,6 +19,13 @@ void set_target(http::RequestHead& request, std::string_view target) {
     request.headers.add(HeaderId::kXEnvoyOriginalPath, request.path);
   }
   request.path = target;
+}
+
+bool is_framing_field(std::string_view name) {
+  static constexpr std::string_view kFraming[] = {"connection", "content-length",    "http2-settings",
+                                                  "keep-alive", "proxy-connection",  "te",
+                                                  "trailer",    "transfer-encoding", "upgrade"};
+  return std::find(std::begin(kFraming), std::end(kFraming), name) != std::end(kFraming);
 }
 
 void add_vary(http::HeaderMap& headers, std::string_view name) {

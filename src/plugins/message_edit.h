@@ -16,6 +16,10 @@ void set_authority(http::RequestHead& request, std::string_view authority);
 // `target` is borrowed.
 void set_target(http::RequestHead& request, std::string_view target);
 
+// Whether a field belongs to one connection or frames the message (RFC 9110 §7.6.1): the codecs write it, nobody else
+// may.
+bool is_framing_field(std::string_view name);
+
 // Adds a field name to Vary, unless it is there already.
 void add_vary(http::HeaderMap& headers, std::string_view name);
 

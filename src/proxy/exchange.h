@@ -10,6 +10,7 @@
 #include "http/stream.h"
 #include "proxy/access_log.h"
 #include "proxy/filter_run.h"
+#include "proxy/response_pace.h"
 #include "proxy/snapshot_ref.h"
 #include "proxy/upstream_request.h"
 
@@ -53,6 +54,7 @@ class Exchange final : public http::StreamHandler,
   SliceQueue& held_request_body(filter::Filter& self) override;
   SliceQueue& held_response_body(filter::Filter& self) override;
   void set_buffer_limit(size_t bytes) override { buffer_limit_ = bytes; }
+  void limit_response_rate(uint64_t bytes_per_second, uint64_t after) override;
   void send_local_reply(const filter::LocalReply& reply, void (*configure)(http::HeaderMap&, const void*),
                         const void* argument) override;
   void clear_route() override { reroute_ = true; }
@@ -98,6 +100,9 @@ class Exchange final : public http::StreamHandler,
   void fall_back();
   UpstreamRequest::Target target_of(upstream::ClusterState& cluster);
   bool hash_of(const config::HashPolicy& policy, uint64_t* hash);
+  std::string_view affinity_cookie(const config::HashPolicy& policy);
+  const config::Destination* sticky_destination();
+  void renew_affinity();
   void add_response_fields(http::ResponseHead& head);
   void adapt_upgrade(http::ResponseHead& head);
   // An answer of the gateway itself. Maps to grpc-status for gRPC requests.
@@ -106,17 +111,22 @@ class Exchange final : public http::StreamHandler,
                    void (*configure)(http::HeaderMap&, const void*), const void* argument);
   void send_response_head(bool end);
   void send_response_data(Slice data, bool end);
+  void send_paced();
   void cut_off(ResponseFlag flag, std::string_view details);
   void begin_tunnel();
   void end_tunnel_if_done();
   std::unique_ptr<TunnelRecord> compact_texts();
   LogRecord make_record();
+  bool is_logged(int status);
   std::string trace_operation() const;
   void record_trace(const LogRecord& record, uint64_t duration_us, int status);
   void update_request_flow();
   void update_response_flow();
   void on_timer();
   void arm_timer();
+  uint64_t upstream_deadline();
+  bool upstream_timed_out(uint64_t now);
+  bool has_upstream_limits() const { return route_ && (route_->read_timeout.count() || route_->send_timeout.count()); }
   void touch();
   void end_response();
   void close(http::StreamError error, bool complete);
@@ -160,6 +170,9 @@ class Exchange final : public http::StreamHandler,
   uint64_t start_wall_us_;
   uint64_t upstream_ns_ = 0;  // when the response head came
   uint64_t deadline_ms_ = 0;  // of the whole exchange; 0: none
+  // Kept where the route limits the time between two reads from, or writes to, the upstream.
+  uint64_t upstream_activity_ms_ = 0;
+  uint64_t upstream_written_ = 0;
   uint64_t idle_timeout_ms_ = 0;
   size_t buffer_limit_;
   uint64_t bytes_received_ = 0;
@@ -172,12 +185,16 @@ class Exchange final : public http::StreamHandler,
     LogField* next;
   };
   LogField* log_fields_ = nullptr;
+  std::unique_ptr<ResponsePace> pace_;  // null: the response leaves as fast as it can
+  event::MemberTimer<Exchange, &Exchange::send_paced> pace_timer_{this};
   std::unique_ptr<Trace> trace_;          // null: not traced
   std::unique_ptr<TunnelRecord> tunnel_;  // what the log of a tunnel needs; its arena is gone
   SliceQueue early_;                      // bytes behind an upgrade request that has not been agreed to
   int status_ = 0;
   const config::HashPolicy* set_cookie_ = nullptr;
   std::string_view cookie_value_;
+  const config::HashPolicy* affinity_ = nullptr;  // of the cluster, by a cookie
+  uint64_t pin_ = 0;                              // what a persistent cookie names; 0: nothing that exists
 };
 
 }  // namespace sluice::proxy

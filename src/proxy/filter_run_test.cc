@@ -34,6 +34,7 @@ class StubContext final : public filter::Context {
   SliceQueue& held_request_body(filter::Filter&) override { std::abort(); }
   SliceQueue& held_response_body(filter::Filter&) override { std::abort(); }
   void set_buffer_limit(size_t) override {}
+  void limit_response_rate(uint64_t, uint64_t) override {}
   void send_local_reply(const filter::LocalReply&, void (*)(http::HeaderMap&, const void*), const void*) override {}
   void clear_route() override {}
   bool select_cluster(std::string_view) override { return false; }

@@ -1,6 +1,7 @@
 #include "plugins/basic_auth/config.h"
 
 #include "plugins/basic_auth/htpasswd.h"
+#include "plugins/ip_restriction/address_set.h"
 
 namespace sluice::plugins::basic_auth {
 namespace {
@@ -14,6 +15,8 @@ std::string check_user(std::string& line) {
   std::string problem = check_hash(std::string_view(line).substr(colon + 1));
   return problem.empty() ? problem : "the password of " + in_quotes(line.substr(0, colon)) + " " + problem;
 }
+
+std::string check_address(std::string& value) { return ip_restriction::AddressSet::check(value); }
 
 std::string check_realm(std::string& value) {
   for (char c : value) {
@@ -30,7 +33,9 @@ const Schema<Config>& schema() {
           .text("realm", &Config::realm, "What the client shows when it asks for the password.", check_realm)
           .list("users", &Config::users,
                 "`name:hash` as htpasswd writes it. A name that is there twice counts the first time.", check_user)
-          .required();
+          .required()
+          .list("skip_addresses", &Config::skip_addresses,
+                "Clients with these addresses (IP or CIDR) pass without a password.", check_address);
   return kSchema;
 }
 

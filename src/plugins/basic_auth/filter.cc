@@ -9,6 +9,7 @@
 #include "plugins/basic_auth/htpasswd.h"
 #include "plugins/basic_auth/verdict_cache.h"
 #include "plugins/basic_auth/verifier.h"
+#include "plugins/ip_restriction/address_set.h"
 
 namespace sluice::plugins::basic_auth {
 namespace {
@@ -26,6 +27,8 @@ struct State {
       users.push_back({line.substr(0, colon), line.substr(colon + 1)});
     }
     std::stable_sort(users.begin(), users.end(), [](const User& a, const User& b) { return a.name < b.name; });
+    for (const std::string& address : config.skip_addresses) skip.add(address);
+    skip.seal();
     challenge = "Basic realm=\"";
     for (char c : config.realm) {
       if (c == '"' || c == '\\') challenge += '\\';
@@ -42,6 +45,7 @@ struct State {
 
   std::vector<User> users;  // sorted
   std::string challenge;
+  ip_restriction::AddressSet skip;
   mutable VerdictCache cache;
 };
 
@@ -89,6 +93,7 @@ class BasicAuth final : public filter::Filter {
   explicit BasicAuth(const std::shared_ptr<const State>& state) : state_(state) {}
 
   filter::Status on_request_headers(filter::Context& context, bool end) override {
+    if (!state_->skip.empty() && state_->skip.contains(context.client_address())) return filter::Status::kContinue;
     auto credential = std::make_shared<Credential>();
     if (!credential->read(context.request().headers.get(http::HeaderId::kAuthorization))) {
       return refuse(context, "basic_auth_required");

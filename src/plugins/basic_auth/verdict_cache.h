@@ -6,38 +6,20 @@
 // kept. An entry is 127 bits of that and the verdict. The two words of an entry are written one after the other: a
 // reader that sees one of each finds no match, except by chance.
 
-#include <openssl/hmac.h>
-#include <openssl/rand.h>
-#include <openssl/sha.h>
-
-#include <array>
 #include <atomic>
 #include <cstdint>
-#include <cstring>
 #include <optional>
 #include <string_view>
+
+#include "plugins/keyed_digest.h"
 
 namespace sluice::plugins::basic_auth {
 
 class VerdictCache {
  public:
-  struct Digest {
-    uint64_t words[4];
-  };
-
+  using Digest = KeyedDigest;
   // Of "name:password".
-  static Digest digest(std::string_view credential) {
-    static const auto kKey = [] {
-      std::array<uint8_t, 32> key;
-      RAND_bytes(key.data(), key.size());
-      return key;
-    }();
-    Digest out;
-    static_assert(sizeof(out) == SHA256_DIGEST_LENGTH);
-    HMAC(EVP_sha256(), kKey.data(), kKey.size(), reinterpret_cast<const uint8_t*>(credential.data()), credential.size(),
-         reinterpret_cast<uint8_t*>(&out), nullptr);
-    return out;
-  }
+  static Digest digest(std::string_view credential) { return Digest::of(credential); }
 
   std::optional<bool> find(const Digest& digest) const {
     const Slot& slot = slots_[digest.words[2] % kSlots];

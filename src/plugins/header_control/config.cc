@@ -1,15 +1,9 @@
 #include "plugins/header_control/config.h"
 
-#include <algorithm>
+#include "plugins/message_edit.h"
 
 namespace sluice::plugins::header_control {
 namespace {
-
-// Fields that belong to one connection or frame the message (RFC 9110 §7.6.1): the codecs write
-// them.
-constexpr std::string_view kRefused[] = {"connection", "content-length",    "http2-settings",
-                                         "keep-alive", "proxy-connection",  "te",
-                                         "trailer",    "transfer-encoding", "upgrade"};
 
 std::string check_name(std::string& value) {
   if (value.starts_with(':') && value.size() > 1) {
@@ -19,7 +13,7 @@ std::string check_name(std::string& value) {
     return message;
   }
   std::string message = check_header_name(value);
-  if (message.empty() && std::find(std::begin(kRefused), std::end(kRefused), value) != std::end(kRefused)) {
+  if (message.empty() && is_framing_field(value)) {
     return in_quotes(value) + " can't be edited: it frames the message or belongs to one connection";
   }
   return message;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <initializer_list>
 #include <string>
 #include <utility>
 #include <vector>
@@ -154,6 +155,10 @@ class FakeContext final : public filter::Context {
   SliceQueue& held_request_body(filter::Filter&) override { return held_request_; }
   SliceQueue& held_response_body(filter::Filter&) override { return held_response_; }
   void set_buffer_limit(size_t) override {}
+  void limit_response_rate(uint64_t bytes_per_second, uint64_t after) override {
+    response_rate_ = {bytes_per_second, after};
+  }
+  std::pair<uint64_t, uint64_t> response_rate() const { return response_rate_; }
   void send_local_reply(const filter::LocalReply& reply, void (*configure)(http::HeaderMap&, const void*),
                         const void* argument) override {
     replied_ = true;
@@ -165,18 +170,43 @@ class FakeContext final : public filter::Context {
   }
   void clear_route() override {}
   bool select_cluster(std::string_view) override { return false; }
-  void call(const filter::HttpCall&, filter::CallReceiver&) override { std::abort(); }
-  void send(const filter::HttpCall& call) override {
-    std::string text(call.cluster);
-    text += " " + std::string(call.method) + " " + std::string(call.authority) + std::string(call.path) + "\n";
-    for (const auto& [name, value] : call.headers) text += std::string(name) + ": " + std::string(value) + "\n";
-    sent_.push_back(text + std::string(call.body));
+  void call(const filter::HttpCall& call, filter::CallReceiver& receiver) override {
+    calls_.push_back(text_of(call));
+    receiver_ = &receiver;
+    receiver.attach(&running_);
   }
+  void send(const filter::HttpCall& call) override { sent_.push_back(text_of(call)); }
   // What the filter sent with send(): "cluster METHOD authority/path\n", header lines, body.
   const std::vector<std::string>& sent() const { return sent_; }
+  // What it asked with call(), in the same form.
+  const std::vector<std::string>& calls() const { return calls_; }
+  bool call_given_up() const { return running_.given_up; }
+  // Answers the running call. Status 0: it failed.
+  void answer_call(int status, std::initializer_list<std::pair<std::string_view, std::string_view>> fields = {}) {
+    http::HeaderMap headers(&arena_);
+    for (const auto& [name, value] : fields) headers.add(name, value);
+    filter::HttpCallResult result;
+    result.ok = status != 0;
+    result.status = status;
+    result.headers = &headers;
+    filter::CallReceiver* receiver = std::exchange(receiver_, nullptr);
+    receiver->attach(nullptr);
+    receiver->on_call_result(result);
+  }
   void add_log_field(std::string_view name, std::string_view value) override { log_fields_.emplace_back(name, value); }
 
  private:
+  struct RunningCall final : filter::CallReceiver::Call {
+    bool given_up = false;
+    void give_up() override { given_up = true; }
+  };
+  static std::string text_of(const filter::HttpCall& call) {
+    std::string text(call.cluster);
+    text += " " + std::string(call.method) + " " + std::string(call.authority) + std::string(call.path) + "\n";
+    for (const auto& [name, value] : call.headers) text += std::string(name) + ": " + std::string(value) + "\n";
+    return text + std::string(call.body);
+  }
+
   Random random_{1};
   filter::ResponseFlags flags_;
   Arena arena_;
@@ -190,7 +220,10 @@ class FakeContext final : public filter::Context {
   SliceQueue held_request_, held_response_;
   std::string reply_body_, reply_details_, released_response_;
   std::vector<std::pair<std::string, std::string>> log_fields_;
-  std::vector<std::string> sent_;
+  std::vector<std::string> sent_, calls_;
+  RunningCall running_;
+  filter::CallReceiver* receiver_ = nullptr;
+  std::pair<uint64_t, uint64_t> response_rate_{0, 0};
   size_t largest_slice_ = 0;
   int reply_status_ = 0;
   bool tls_ = false;

@@ -1,0 +1,47 @@
+#include "plugins/bandwidth_limit/filter.h"
+
+namespace sluice::plugins::bandwidth_limit {
+namespace {
+
+class BandwidthLimit final : public filter::Filter {
+ public:
+  explicit BandwidthLimit(const Config& config) : config_(config) {}
+
+  filter::Status on_response_headers(filter::Context& context, bool end) override {
+    if (!end) {
+      context.limit_response_rate(static_cast<uint64_t>(config_.bytes_per_second),
+                                  static_cast<uint64_t>(config_.after_bytes));
+    }
+    return filter::Status::kContinue;
+  }
+
+ private:
+  const Config& config_;
+};
+
+class Factory final : public filter::Factory {
+ public:
+  explicit Factory(const Config& config) : config_(config) {}
+
+  std::string_view name() const override { return "bandwidth-limit"; }
+  filter::Filter* create(filter::Context& context) const override {
+    return context.arena().create<BandwidthLimit>(config_);
+  }
+
+ private:
+  const Config config_;
+};
+
+Result<FactoryPointer> parse(const ConfigNode& node) {
+  auto config = schema().parse(node);
+  if (!config) return config.error();
+  return FactoryPointer(std::make_shared<Factory>(*config));
+}
+
+}  // namespace
+
+Plugin plugin() {
+  return {"bandwidth-limit", parse, "Slows responses down.", []() -> const SchemaBase& { return schema(); }};
+}
+
+}  // namespace sluice::plugins::bandwidth_limit
