@@ -1,5 +1,5 @@
-// Patches of the Kubernetes-style API: two JSON texts, a target and a patch, divided by a NUL byte. Whatever is accepted
-// stays within the bounds, and goes through YAML unchanged.
+// Patches of the Kubernetes-style API: two JSON texts, a target and a patch, divided by a NUL byte. Whatever is
+// accepted stays within the bounds, and goes through YAML unchanged.
 
 #include <cstdint>
 #include <cstdlib>
