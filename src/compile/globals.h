@@ -23,6 +23,7 @@ struct TracingOptions {
 struct GlobalOptions {
   config::Globals globals;
   std::optional<TracingOptions> tracing;
+  ExternalAuthOptions auth;  // of routes that have none of their own; no URL: none
 };
 
 // Reads the options over their defaults. Nothing if any of them is wrong: then the whole version is

@@ -506,7 +506,7 @@ void Exchange::record() {
     cluster.overflows += flags_.has(ResponseFlag::kUpstreamOverflow);
     cluster.no_healthy += flags_.has(ResponseFlag::kNoHealthyUpstream);
   }
-  AccessLog::Producer* log = worker_.access_log();
+  AccessLog::Producer* log = route_ && !route_->access_log ? nullptr : worker_.access_log();
   if (!log && !(trace_ && trace_->sampled)) return;
 
   LogRecord record = tunnel_ ? tunnel_->record : make_record();
