@@ -2,13 +2,14 @@
 that can't be understood, and how they go with a canary."""
 
 import json
-import re
+import ssl
 import time
+from urllib.parse import unquote
 
 import pytest
 
 from harness import Backend, simple_response, wait_until
-from peers import manifest, opaque_secret
+from peers import Authority, manifest, opaque_secret, service, tls_secret
 from test_annotations import NGINX_ROWS, basic, full, lab, own_service, shared_lab  # noqa: F401
 
 CASES = {}     # key → functions
@@ -115,7 +116,6 @@ def test_a_service_that_is_asked_comes_and_goes(lab):
     with Oracle(lab) as oracle:
         host = lab.route({"auth-url": "http://late-auth.default.svc.cluster.local/"})
         assert lab.get(host).status == 500
-        from peers import service
         lab.apply("late-auth", service("late-auth", 80, oracle.backend.port))
         assert lab.get(host).status == 200 and lab.get(host, headers={"x-verdict": "401"}).status == 401
         lab.apply("late-auth", "")
@@ -228,6 +228,29 @@ def satisfy(lab):
             assert (lab.get(host, headers={"x-verdict": "401"}).status, lab.get(host).status) == (plain, good), annotations
     # Without any authentication the whitelist decides alone.
     assert lab.get(lab.route({"satisfy": "any", "whitelist-source-range": "1.1.1.1"})).status == 403
+
+
+@case("enable-global-auth")
+def global_auth(lab):
+    def settings(**auth):
+        return manifest("ConfigMap", "higress-config", namespace="higress-system", data={"higress": json.dumps({"globalAuth": auth} if auth else {})})
+    with Oracle(lab) as oracle, Oracle(lab) as own:
+        asked, free, other = lab.route(), lab.route({"enable-global-auth": "false"}), lab.route({"auth-url": own.url})
+        denied = {"x-verdict": "401"}
+        try:
+            lab.apply("settings", settings(url=oracle.url + "/g", signin="https://login.test/", responseHeaders="X-User"))
+            answer = lab.get(asked, headers=denied)
+            assert (answer.status, answer.header("location")) == (302, f"https://login.test/?rd=http://{asked}%2F")
+            assert lab.get(asked).status == 200 and lab.last().header("x-user") == "ann" and oracle.asked[-1].path == "/g"
+            assert lab.get(free, headers=denied).status == 200 and lab.get(other, headers=denied).status == 401
+            late = lab.route()
+            assert lab.get(late, headers=denied).status == 302
+            lab.give("settings", settings(url="nonsense"))  # refused: the last good one stays
+            assert lab.get(lab.route(), headers=denied).status == 302
+            assert "globalAuth" in lab.gateway.admin("/objects") and "is not an http or https URL" in lab.gateway.admin("/objects")
+        finally:
+            lab.apply("settings", settings())
+        assert lab.get(asked, headers=denied).status == 200
 
 
 # --- per client
@@ -371,6 +394,137 @@ def head_size(lab):
         assert [lab.get(host, f"/{size}").status for size in (3000, 5000, 3000)] == [200, 502, 200]
 
 
+# --- client certificates
+
+
+@case("auth-tls-verify-client", "auth-tls-verify-depth", "auth-tls-error-page", "auth-tls-match-cn",
+      "auth-tls-pass-certificate-to-upstream")
+def client_certificates(lab):
+    host, other = lab.host(), Authority("Other")
+    lab.give("mtls-secrets", tls_secret("mtls", lab.authority.issue(host), namespace="default"),
+             opaque_secret("mtls-ca", namespace="default", ca_crt=lab.authority.pem))
+    good, bad = lab.authority.issue("app", client=True), other.issue("app", client=True)
+    forged = {"ssl-client-verify": "SUCCESS", "ssl-client-cert": "forged", "ssl-client-subject-dn": "CN=root"}
+
+    def ask(certificate):
+        """The status and location; None: no handshake."""
+        context = lab.authority.client_context(certificate=certificate)
+        try:
+            with lab.gateway.connect(tls=True, context=context, server_hostname=host) as client:
+                client.request("GET", "/p", host=host, headers=forged)
+                answer = client.response()
+                return answer.status, answer.header("location")
+        except (ssl.SSLError, ConnectionError, EOFError):
+            return None
+
+    def outcomes(**annotations):
+        lab.apply(host, lab.ingress(host, {"auth-tls-secret": "mtls-ca", **{"auth-tls-" + k.replace("_", "-"): v for k, v in
+                                                                             annotations.items()}}, tls="mtls"))
+        return [ask(c) for c in (good, None, bad)]
+    ok = (200, None)
+    assert outcomes() == [ok, None, None]
+    assert outcomes(verify_client="off") == [ok, ok, ok]
+    assert lab.last().all("ssl-client-verify") == ["NONE"]
+    assert outcomes(verify_client="optional") == [ok, ok, None]
+    assert lab.last().all("ssl-client-verify") == ["NONE"] and lab.last().header("ssl-client-subject-dn") is None
+    assert outcomes(verify_client="optional_no_ca") == [ok, ok, ok]
+    assert lab.last().header("ssl-client-verify").startswith("FAILED:") and lab.last().header("x-forwarded-client-cert") is None
+    page = f"https://{host}/why/p"
+    assert outcomes(error_page="https://$host/why$request_uri") == [ok, (302, page), (302, page)]
+    assert outcomes(error_page="https://$host/why$request_uri", verify_client="optional") == [ok, ok, (302, page)]
+    assert outcomes(match_cn="CN=(app|batch)") == [ok, None, None]
+    assert outcomes(match_cn="CN=other", verify_client="optional") == [(403, None), (403, None), None]
+    assert outcomes(pass_certificate_to_upstream="true", verify_depth="1")[0] == ok
+    seen = lab.last()
+    assert seen.all("ssl-client-verify") == ["SUCCESS"] and "CN=app" in seen.header("ssl-client-subject-dn")
+    assert unquote(seen.header("ssl-client-cert")).startswith("-----BEGIN CERTIFICATE-----")
+    assert seen.header("ssl-client-issuer-dn") and seen.header("x-forwarded-client-cert")
+    assert outcomes(pass_certificate_to_upstream="false")[0] == ok and lab.last().header("ssl-client-cert") is None
+
+
+def test_client_certificates_never_leave_a_route_open(lab):
+    """A CN without a CA; a second Ingress of the host whose TLS options do not count."""
+    host = lab.route({"auth-tls-match-cn": "CN=app"})
+    assert lab.get(host).status == 503 and "no client certificates without auth-tls-secret" in lab.messages(host)
+    host = lab.route({"auth-tls-verify-client": "optional"})
+    assert lab.get(host).status == 200 and "has no effect without auth-tls-secret" in lab.messages(host)
+    host = lab.host()
+    lab.apply(host, tls_secret("mtls-two", lab.authority.issue(host), namespace="default"),
+              opaque_secret("mtls-two-ca", namespace="default", ca_crt=lab.authority.pem),
+              lab.ingress(host, {"tls-min-protocol-version": "TLSv1.2"}, tls="mtls-two", path="/open", created=1, name="mtls-open"),
+              lab.ingress(host, {"auth-tls-secret": "mtls-two-ca"}, tls="mtls-two", path="/closed", created=2))
+    with lab.gateway.connect(tls=True, context=lab.authority.client_context(), server_hostname=host) as client:
+        for path, status in (("/open", 200), ("/closed", 400)):
+            client.request("GET", path, host=host)
+            assert client.response().status == status
+
+
+# --- others
+
+
+@case("custom-headers", canary=True)
+def custom_headers(lab):
+    name = f"response-fields{lab.canary:d}"
+    host = lab.route({"custom-headers": name, "whitelist-source-range": "127.0.0.1"})
+    assert lab.get(host).status == 200 and "does not exist; no field is set" in lab.messages(host)
+    lab.apply(name, config_map(name, X_Frame_Options="DENY 100%", X_Internal="2", Content_Length="7"))
+    answer = lab.get(host)
+    assert answer.body == lab.service and answer.header("x-frame-options") == "DENY 100%" and answer.header("x-internal") == "2"
+    assert '"Content-Length" is left out' in lab.messages(host)
+    lab.apply(name, config_map(name, X_Frame_Options="SAMEORIGIN"))
+    assert lab.get(host).header("x-frame-options") == "SAMEORIGIN"
+    denied = lab.route({"custom-headers": name, "denylist-source-range": "127.0.0.1"})
+    assert (lab.get(denied).status, lab.get(denied).header("x-frame-options")) == (403, "SAMEORIGIN")
+
+
+@case("x-forwarded-prefix", canary=True)
+def forwarded_prefix(lab):
+    host = lab.route({"x-forwarded-prefix": "/app%20", "rewrite-target": "/$1"}, path="/app/(.*)")
+    assert lab.get(host, "/app/x", headers={"X-Forwarded-Prefix": "forged"}).body == lab.service
+    assert lab.last().path == "/x" and lab.last().all("x-forwarded-prefix") == ["/app%20"]
+    host = lab.route({"x-forwarded-prefix": "/app"})
+    assert lab.get(host).body == lab.service and lab.last().header("x-forwarded-prefix") is None
+
+
+@case("enable-access-log", canary=True)
+def access_log(lab):
+    silent, logged = lab.route({"enable-access-log": "false"}), lab.route({"enable-access-log": "true"})
+    assert lab.get(silent).status == lab.get(logged).status == 200
+    log = lab.gateway.log_path
+    wait_until(lambda: f'"{logged}"' in log.read_text(), 5, "the log")
+    assert f'"{silent}"' not in log.read_text()
+
+
+@case("relative-redirects", "use-port-in-redirects", "preserve-trailing-slash")
+def redirects(lab):
+    host = lab.route({"app-root": "/start", "relative-redirects": "true"})
+    assert (lab.get(host).status, lab.get(host).header("location")) == (302, "/start")
+    host = lab.route({"app-root": "/start", "use-port-in-redirects": "true"})
+    assert lab.get(host + ":8080").header("location") == f"http://{host}:8080/start"
+    host = lab.route({"ssl-redirect": "true", "preserve-trailing-slash": "true"})
+    assert lab.get(host, "/a/").header("location").endswith("/a/")
+
+
+@case("connection-proxy-header", "enable-rewrite-log", "http2-push-preload", "enable-opentelemetry",
+      "opentelemetry-trust-incoming-span", "opentelemetry-operation-name")
+def accepted(lab):
+    """Without a tracing provider the tracing switches have nothing to switch; test_tracing.py has them at work."""
+    host = lab.route({"connection-proxy-header": "keep-alive", "enable-rewrite-log": "true", "http2-push-preload": "true",
+                      "enable-opentelemetry": "true", "opentelemetry-trust-incoming-span": "false",
+                      "opentelemetry-operation-name": "shop"})
+    assert lab.get(host).body == b"base" and not lab.messages(host)
+
+
+@case("enable-modsecurity", "enable-owasp-core-rules", "modsecurity-snippet", "modsecurity-transaction-id", canary=True)
+def firewall(lab):
+    for key in ("enable-modsecurity", "enable-owasp-core-rules"):
+        host = lab.route({key: "true"})
+        assert lab.get(host).status == 503 and "firewall, which is not available" in lab.messages(host)
+        assert lab.get(lab.route({key: "false"})).status == 200
+    host = lab.route({"modsecurity-snippet": "SecRuleEngine On", "modsecurity-transaction-id": "$request_id"})
+    assert lab.get(host).status == 200 and lab.messages(host).count("firewall is not available") == 2
+
+
 # --- the tests
 
 
@@ -409,6 +563,23 @@ MALFORMED = {
     "limit-rate": ("1m", '"1m" is not a whole number'),
     "limit-rate-after": ("-1", '"-1" is not in 0..4294967296'),
     "sluice.io/limit-status": ("200", '"200" is not in 400..599'),
+    "auth-tls-verify-client": ("yes", '"yes" is not one of on, off, optional, optional_no_ca'),
+    "auth-tls-verify-depth": ("-1", '"-1" is not in 0..100'),
+    "auth-tls-error-page": ("/x", '"/x" is not an http or https URL'),
+    "auth-tls-match-cn": ("app", '"app" must begin with CN='),
+    "auth-tls-pass-certificate-to-upstream": ("yes", '"yes" is not true or false'),
+    "custom-headers": ("a b", '"a b" is not a ConfigMap: write name or namespace/name'),
+    "enable-access-log": ("no", '"no" is not true or false'),
+    "enable-rewrite-log": ("no", '"no" is not true or false'),
+    "enable-opentelemetry": ("on", '"on" is not true or false'),
+    "opentelemetry-trust-incoming-span": ("on", '"on" is not true or false'),
+    "opentelemetry-operation-name": ("HTTP $request_method", "holds a variable"),
+    "http2-push-preload": ("on", '"on" is not true or false'),
+    "relative-redirects": ("on", '"on" is not true or false'),
+    "use-port-in-redirects": ("on", '"on" is not true or false'),
+    "preserve-trailing-slash": ("on", '"on" is not true or false'),
+    "enable-modsecurity": ("on", '"on" is not true or false'),
+    "enable-owasp-core-rules": ("on", '"on" is not true or false'),
     "proxy-body-size": ("8x", '"8x" is not a size such as 8m, 512k or 0'),
     "client-body-buffer-size": ("-1", '"-1" is not a size such as 8m, 512k or 0'),
     "proxy-request-buffering": ("true", '"true" is not on or off'),
@@ -417,6 +588,7 @@ MALFORMED = {
     "proxy-buffers-number": ("x", '"x" is not a whole number'),
     "proxy-busy-buffers-size": ("", "is empty and has no effect"),
     "proxy-max-temp-file-size": ("99999999999999999999", '"99999999999999999999" is not a size'),
+    "enable-global-auth": ("no", '"no" is not true or false'),
     "satisfy": ("some", '"some" is not one of all, any'),
 }
 

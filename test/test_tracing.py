@@ -251,3 +251,22 @@ def test_tunnels_are_traced(traced, receiver, start_backend):
         assert client.read_exactly(4) == b"ping"
     wait_until(lambda: len(receiver.spans) == 2, 5, "the tunnel's spans")
     assert {s["tags"]["http.status_code"] for s in receiver.spans} == {"101"}
+
+
+def test_annotations_of_a_route(traced, receiver):
+    """enable-opentelemetry, opentelemetry-trust-incoming-span, opentelemetry-operation-name."""
+    gateway, _ = traced(receiver.grpc_port, otlp())
+    prefix = "nginx.ingress.kubernetes.io/"
+
+    def apply(**annotations):
+        gateway.apply("route.yaml", ingress("all", "be.static:80", host="traced.example", path="/a", annotations={
+            prefix + key.replace("_", "-"): value for key, value in annotations.items()}))
+    incoming = [("traceparent", f"00-{TRACE}-{PARENT}-01")]
+    apply(enable_opentelemetry="false")
+    assert ask(gateway, incoming).status == 200
+    apply(opentelemetry_trust_incoming_span="false", opentelemetry_operation_name="shop")
+    assert ask(gateway, incoming).status == 200
+    wait_until(lambda: len(receiver.spans) >= 2, 5, "both spans")
+    server = next(s for s in receiver.spans if s["kind"] == 2)
+    assert len(receiver.spans) == 2 and server["name"] == "shop"
+    assert server["trace_id"] != TRACE and server["parent"] == ""

@@ -75,6 +75,18 @@ bool limit_rate(const AnnotationCall& call);
 bool limit_rate_after(const AnnotationCall& call);
 bool body_size(const AnnotationCall& call);
 bool head_size(const AnnotationCall& call);
+bool tls_verify_client(const AnnotationCall& call);
+bool tls_verify_depth(const AnnotationCall& call);
+bool tls_error_page(const AnnotationCall& call);
+bool tls_match_cn(const AnnotationCall& call);
+bool waf(const AnnotationCall& call);
+bool waf_detail(const AnnotationCall& call);
+// Others of ingress-nginx: annotation_parsers_nginx.cc
+bool custom_headers(const AnnotationCall& call);
+bool forwarded_prefix(const AnnotationCall& call);
+bool tracing_switch(const AnnotationCall& call);
+bool tracing_trust(const AnnotationCall& call);
+bool tracing_operation(const AnnotationCall& call);
 // Read and checked, without effect.
 bool any_size(const AnnotationCall& call);
 bool any_on_off(const AnnotationCall& call);

@@ -195,6 +195,55 @@ bool limit_rate_after(const AnnotationCall& c) {
   return c.out.client_limit.after = kilobytes * 1024, true;
 }
 
+// --- client certificates ---
+
+bool tls_verify_client(const AnnotationCall& c) {
+  using Verify = TlsOptions::Verify;
+  size_t index;
+  if (!one_word(c, {"on", "off", "optional", "optional_no_ca"}, &index)) return false;
+  static constexpr Verify kValues[] = {Verify::kOn, Verify::kOff, Verify::kOptional, Verify::kOptionalNoCa};
+  c.out.tls.verify = kValues[index];
+  return c.out.tls.any = true;
+}
+
+bool tls_verify_depth(const AnnotationCall& c) {
+  return bounded_int(c, 0, 100, &c.out.tls.verify_depth) && (c.out.tls.any = true);
+}
+
+bool tls_error_page(const AnnotationCall& c) {
+  if (!is_url(c.value)) {
+    *c.error = in_quotes(c.value) + " is not an http or https URL";
+    return false;
+  }
+  if (!with_variables(c, &c.out.client_certificate.error_page)) return false;
+  return c.out.tls.any = c.out.tls.error_page = true;
+}
+
+bool tls_match_cn(const AnnotationCall& c) {
+  std::shared_ptr<const re2::RE2> unused;
+  if (!c.value.starts_with("CN=")) {
+    *c.error = in_quotes(c.value) + " must begin with CN=";
+    return false;
+  }
+  return compile_regex(c.value, &unused, c.error) && (c.out.client_certificate.match_subject = c.value, true);
+}
+
+// --- the firewall ---
+
+// There is none yet, and what it was to keep out must not come in.
+bool waf(const AnnotationCall& c) {
+  bool on;
+  if (!parse_bool(c.raw, &on, c.error)) return false;
+  if (on)
+    *c.error = "asks for a web application firewall, which is not available; take the annotation away to do without";
+  return !on;
+}
+
+bool waf_detail(const AnnotationCall& c) {
+  *c.error = "has no effect: a web application firewall is not available";
+  return true;
+}
+
 // --- sizes ---
 
 bool body_size(const AnnotationCall& c) { return size(c, &c.out.size.request_body); }

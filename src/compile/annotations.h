@@ -33,6 +33,7 @@ struct SecretRef {
   std::string ns, name;
   bool empty() const { return name.empty(); }
   std::string to_string() const { return ns + "/" + name; }
+  bool operator==(const SecretRef&) const = default;
 };
 
 // What the oldest Ingress that says any of it decides for a service and port.
@@ -70,6 +71,10 @@ struct ServiceOptions {
 struct TlsOptions {
   bool any = false;
   SecretRef client_ca;  // auth-tls-secret
+  enum class Verify : uint8_t { kOn, kOff, kOptional, kOptionalNoCa } verify = Verify::kOn;
+  int64_t verify_depth = -1;
+  bool error_page = false;  // there is one: a handshake must not fail for want of a certificate
+  bool asks_clients() const { return !client_ca.empty() && verify != Verify::kOff; }
   std::string ciphers;
   std::string min_version, max_version;  // "TLSv1.2"; empty: default
   bool client_prefers_ciphers = false;
@@ -152,6 +157,7 @@ struct ExternalAuthOptions {
   SecretRef headers_map;  // a ConfigMap
   bool always_set_cookie = false;
   bool global = true;  // the global one applies where there is no URL
+  bool operator==(const ExternalAuthOptions&) const = default;
 };
 
 // Per client address.
@@ -210,7 +216,7 @@ struct IngressOptions {
   ClientCertificateOptions client_certificate;
   SecretRef custom_headers;  // a ConfigMap of response headers
   std::string forwarded_prefix;
-  bool access_log = true;
+  bool access_log = true, relative_redirects = false;
   config::RouteTracing tracing;
   MirrorOptions mirror;
   FallbackOptions fallback;

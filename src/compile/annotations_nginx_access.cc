@@ -70,6 +70,9 @@ constexpr Annotation kTable[] = {
      "The global `upstream.idleTimeout` applies."},
     {"auth-keepalive-share-vars", Prefixes::kBoth, Scope::kRoute, any_bool, "The call has the request's id.", "true",
      Status::kAccepted, "It always has."},
+    {"enable-global-auth", Prefixes::kBoth, Scope::kRoute, part_bool<&O::external_auth, &Auth::global>,
+     "`false`: the global authentication (`higress-config`, block `globalAuth`) does not hold for the routes.", "false",
+     Status::kWorks, "An `auth-url` takes its place in any case."},
     {"auth-snippet", Prefixes::kBoth, Scope::kRoute, auth_snippet, "nginx directives for the call.",
      "proxy_set_header X-A b;", Status::kAccepted, "No effect, with a message; the rest of the authentication works."},
     {"satisfy", Prefixes::kBoth, Scope::kRoute, satisfy,
@@ -119,6 +122,37 @@ constexpr Annotation kTable[] = {
      "No effect: see `proxy-buffering`."},
     {"proxy-max-temp-file-size", Prefixes::kBoth, Scope::kRoute, any_size, "Disk for that.", "1024m", Status::kAccepted,
      "No effect: nothing is written to disk."},
+    // Client certificates, beside auth-tls-secret
+    {"auth-tls-verify-client", Prefixes::kBoth, Scope::kHost, tls_verify_client,
+     "`on` (default): a client must show a certificate that verifies. `optional`: it need not show one. "
+     "`optional_no_ca`: "
+     "it may show any. `off`: it is not asked.",
+     "optional", Status::kWorks, "Needs `auth-tls-secret`. Where the handshake decides, it fails (nginx: 400).",
+     IfInvalid::kClose},
+    {"auth-tls-verify-depth", Prefixes::kBoth, Scope::kHost, tls_verify_depth,
+     "Most intermediate CAs between the client's certificate and the CA.", "1", Status::kWorks,
+     "Default no limit (nginx: 1).", IfInvalid::kClose},
+    {"auth-tls-error-page", Prefixes::kBoth, Scope::kHost, tls_error_page,
+     "Where a client without a good certificate is sent (302).", "https://example.com/no-certificate", Status::kWorks,
+     "The URL is that of the request's own Ingress."},
+    {"auth-tls-match-cn", Prefixes::kBoth, Scope::kRoute, tls_match_cn,
+     "Regular expression (RE2) that the certificate's subject must hold a match of; else 403.", "CN=(app|batch)",
+     Status::kWorks, "Needs `auth-tls-secret`; without it the routes answer 503.", IfInvalid::kClose},
+    {"auth-tls-pass-certificate-to-upstream", Prefixes::kBoth, Scope::kRoute,
+     part_bool<&O::client_certificate, &ClientCertificateOptions::pass>,
+     "The upstream gets the certificate in `ssl-client-cert` (percent-encoded PEM).", "true", Status::kWorks,
+     "With `auth-tls-secret` it always gets `ssl-client-verify`, `ssl-client-subject-dn` and `ssl-client-issuer-dn`, "
+     "and "
+     "`x-forwarded-client-cert` as Higress sends it."},
+    // The firewall
+    {"enable-modsecurity", Prefixes::kBoth, Scope::kRoute, waf, "Web application firewall.", "true", Status::kAccepted,
+     "Not available: `true` closes the routes, rather than let in what was to be kept out.", IfInvalid::kClose},
+    {"enable-owasp-core-rules", Prefixes::kBoth, Scope::kRoute, waf, "Its rules of OWASP.", "true", Status::kAccepted,
+     "The same.", IfInvalid::kClose},
+    {"modsecurity-snippet", Prefixes::kBoth, Scope::kRoute, waf_detail, "Rules of one's own.", "SecRuleEngine On",
+     Status::kAccepted, "No effect, with a message; alone it closes nothing, as it does nothing in nginx."},
+    {"modsecurity-transaction-id", Prefixes::kBoth, Scope::kRoute, waf_detail, "Id in its log.", "$request_id",
+     Status::kAccepted, "No effect, with a message."},
 };
 
 }  // namespace

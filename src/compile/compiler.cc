@@ -99,6 +99,10 @@ void Compiler::on_globals(const resource::ObjectPtr& object) {
   if (!object) return;  // deleted: the options stay
   auto parsed = parse_globals(*as<resource::ConfigMap>(object), filters_, options_, globals_diagnostics_);
   if (!parsed) return;
+  if (!(parsed->auth == global_auth_)) {
+    global_auth_ = std::move(parsed->auth);
+    for (const auto& [key, entry] : ingresses_) marked_.insert(key);
+  }
   set_tracing(parsed->tracing, parsed->globals);
   tls_.set_defaults(parsed->tls);
   globals_ = std::make_shared<const config::Globals>(std::move(parsed->globals));
@@ -171,7 +175,7 @@ void Compiler::compile(const resource::ObjectKey& key) {
   if (object && is_accepted(*object, options_)) {
     fresh = std::make_unique<IngressEntry>();
     fresh->age = Age::of(object->meta);
-    fresh->compiled = compile_ingress(*object, store_, options_, clusters_, filters_);
+    fresh->compiled = compile_ingress(*object, store_, options_, global_auth_, clusters_, filters_);
     fresh->object = std::move(object);
   }
   // The new one takes its clusters before the old one gives them back, so that they keep their

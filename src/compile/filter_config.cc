@@ -127,6 +127,20 @@ FilterSpec ext_auth(const IngressOptions& annotations, const AuthTarget& target)
   return out;
 }
 
+FilterSpec client_certificate(const IngressOptions& annotations) {
+  using Verify = TlsOptions::Verify;
+  const ClientCertificateOptions& options = annotations.client_certificate;
+  FilterSpec out{"client-certificate", ConfigNode::map(), "auth-tls-"};
+  out.guards = true;
+  out.config.set("required", boolean(annotations.tls.verify == Verify::kOn));
+  out.config.set("verified",
+                 boolean(annotations.tls.verify == Verify::kOn || annotations.tls.verify == Verify::kOptional));
+  if (!options.match_subject.empty()) out.config.set("match_subject", text(options.match_subject));
+  if (!options.error_page.empty()) out.config.set("error_page", text(options.error_page));
+  out.config.set("pass_certificate", boolean(options.pass));
+  return out;
+}
+
 FilterSpec client_limit(const ClientLimitOptions& options, std::string_view ingress) {
   FilterSpec out{"client-limit", ConfigNode::map(), "limit-"};
   out.config.set("scope", text(std::string(ingress)));
@@ -189,7 +203,7 @@ std::vector<FilterSpec> response_rewrites(const IngressOptions& options) {
 }
 
 bool is_guard(std::string_view plugin) {
-  return plugin == "ip-restriction" || plugin == "basic-auth" || plugin == "ext-auth";
+  return plugin == "ip-restriction" || plugin == "basic-auth" || plugin == "ext-auth" || plugin == "client-certificate";
 }
 
 // A replacement text that stands for itself.
@@ -287,11 +301,30 @@ FilterSpec redirect_filter(const config::Redirect& redirect, std::string source)
   if (!redirect.scheme.empty()) out.config.set("scheme", text(redirect.scheme));
   if (!redirect.host.empty()) out.config.set("host", text(redirect.host));
   if (!redirect.path.empty()) out.config.set("path", text(redirect.path));
+  if (redirect.relative) out.config.set("relative", boolean(true));
   if (redirect.https_only_on_plaintext) out.config.set("https_only_on_plaintext", boolean(true));
   return out;
 }
 
 namespace {
+
+// header-control reads operators in a value.
+HeaderEdits literal(HeaderEdits edits) {
+  for (auto& [name, value] : edits) {
+    for (size_t at = value.find('%'); at != value.npos; at = value.find('%', at + 2)) value.insert(at, 1, '%');
+  }
+  return edits;
+}
+
+// Not of kHeaderEdits, which a canary replaces.
+FilterSpec fixed_headers(const char* direction, HeaderEdits fields, const char* source, FilterSpec::Stage stage) {
+  HeaderControl control;
+  control.update = literal(std::move(fields));
+  FilterSpec out{"header-control", ConfigNode::map(), source};
+  out.stage = stage;
+  out.config.set(direction, header_control(control));
+  return out;
+}
 
 void add_header_edits(const IngressOptions& options, std::vector<FilterSpec>& out) {
   ConfigNode request = header_control(options.request_headers);
@@ -317,6 +350,10 @@ void add_header_edits(const IngressOptions& options, std::vector<FilterSpec>& ou
 std::vector<FilterSpec> route_filters(const IngressOptions& options, const RouteFacts& facts) {
   std::vector<FilterSpec> out;
   if (options.cors.enable) out.push_back(cors(options.cors));
+  // Around all that may answer.
+  if (!facts.response_headers.empty()) {
+    out.push_back(fixed_headers("response", facts.response_headers, "custom-headers", FilterSpec::Stage::kEarly));
+  }
   const SizeOptions& size = options.size;
   if (size.request_body > 0) out.push_back(size_limit("request_body_bytes", size.request_body, "proxy-body-size"));
   const bool or_authenticated = options.satisfy_any && (facts.auth_users || facts.auth_target);
@@ -325,6 +362,7 @@ std::vector<FilterSpec> route_filters(const IngressOptions& options, const Route
   }
   // Before authentication: a password is not asked for where it would be sent in clear.
   if (facts.redirect) out.push_back(redirect_filter(*facts.redirect, "redirect"));
+  if (!options.tls.client_ca.empty()) out.push_back(client_certificate(options));
   if (options.client_limit.any()) out.push_back(client_limit(options.client_limit, facts.ingress));
   if (options.client_limit.bytes_per_second > 0) out.push_back(bandwidth_limit(options.client_limit));
   if (facts.auth_users) out.push_back(basic_auth(options, *facts.auth_users));
@@ -338,6 +376,10 @@ std::vector<FilterSpec> route_filters(const IngressOptions& options, const Route
   for (FilterSpec& spec : response_rewrites(options)) out.push_back(std::move(spec));
   add_header_edits(options, out);
   if (auto spec = rewrite(options, facts.path)) out.push_back(std::move(*spec));
+  if (!options.forwarded_prefix.empty() && (!options.rewrite_target.empty() || !options.rewrite_path.empty())) {
+    out.push_back(fixed_headers("request", {{"x-forwarded-prefix", options.forwarded_prefix}}, "x-forwarded-prefix",
+                                FilterSpec::Stage::kLate));
+  }
   if (size.response_head > 0) {
     FilterSpec& spec = out.emplace_back(size_limit("response_head_bytes", size.response_head, "proxy-buffer-size"));
     spec.stage = FilterSpec::Stage::kLate;

@@ -31,6 +31,7 @@ struct RouteFacts {
   const config::Redirect* redirect = nullptr;            // null: none
   const std::vector<std::string>* auth_users = nullptr;  // "name:hash"; null: no authentication
   std::string mirror_cluster;                            // empty: no mirror
+  HeaderEdits response_headers = {};                     // of custom-headers
   std::string_view ingress;                              // "ns/name"
   const AuthTarget* auth_target = nullptr;               // null: no external authentication
 };

@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "compile/annotation_parsers.h"
 #include "compile/filter_config.h"
 #include "compile/mesh_config.h"
 #include "resource/reader.h"
@@ -157,6 +158,33 @@ std::optional<TracingOptions> read_tracing(const Field& root, Reader& reader, co
   return out;
 }
 
+// The annotations auth-…, for all Ingresses.
+ExternalAuthOptions read_auth(const Field& root, Reader& reader, const std::string& system_namespace) {
+  Field block = root["globalAuth"];
+  if (!reader.is_mapping(block)) return {};
+  static constexpr std::pair<const char*, ParseAnnotation> kFields[] = {
+      {"url", read::auth_url},
+      {"method", read::auth_method},
+      {"signin", read::auth_signin},
+      {"signinRedirectParam", read::auth_signin_param},
+      {"responseHeaders", read::auth_response_headers},
+      {"requestRedirect", read::auth_request_redirect},
+      {"cacheKey", read::auth_cache_key},
+      {"cacheDuration", read::auth_cache_duration},
+      {"proxySetHeaders", read::auth_headers_map},
+  };
+  IngressOptions out;
+  out.external_auth.always_set_cookie = reader.boolean(block["alwaysSetCookie"], false);
+  for (const auto& [name, parse] : kFields) {
+    Field field = block[name];
+    const std::string value = reader.string(field);
+    std::string error;
+    if (!value.empty() && !parse({value, value, {}, system_namespace, out, &error})) reader.error(field, error);
+  }
+  if (out.external_auth.url.empty()) reader.error(block, "needs a url");
+  return std::move(out.external_auth);
+}
+
 // Reads the YAML of one key with `read(root, reader)`. False: it is wrong, and `out` says why.
 template <typename Read>
 bool read_key(const resource::ConfigMap& map, const resource::Pair& text, resource::Diagnostics& out, Read read) {
@@ -202,6 +230,7 @@ void read_higress(const Field& root, Reader& reader, FilterCache& filters, const
       reader.warn(field, "compression is off: " + factory.error().message);
     }
   }
+  out.auth = read_auth(root, reader, system_namespace);
   out.tracing = read_tracing(root, reader, system_namespace);
 }
 

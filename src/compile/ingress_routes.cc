@@ -8,7 +8,9 @@
 #include "compile/canary.h"
 #include "compile/filter_config.h"
 #include "compile/route_options.h"
+#include "plugins/message_edit.h"
 #include "plugins/refusal.h"
+#include "plugins/schema.h"
 #include "resource/reader.h"
 
 namespace sluice::compile {
@@ -23,11 +25,19 @@ constexpr uint16_t kListenerPort = 80;  // of a destination that names no port a
 class IngressCompiler {
  public:
   IngressCompiler(const resource::Ingress& ingress, const resource::Store& store, const Options& options,
-                  ClusterTable& clusters, FilterCache& filters)
-      : ingress_(ingress), store_(store), options_(options), clusters_(clusters), filters_(filters) {}
+                  const ExternalAuthOptions& global_auth, ClusterTable& clusters, FilterCache& filters)
+      : ingress_(ingress),
+        store_(store),
+        options_(options),
+        global_auth_(global_auth),
+        clusters_(clusters),
+        filters_(filters) {}
 
   CompiledIngress compile() {
     annotations_ = parse_annotations(ingress_, out_.diagnostics);
+    if (annotations_.external_auth.url.empty() && annotations_.external_auth.global) {
+      annotations_.external_auth = global_auth_;
+    }
     if (annotations_.service.any) out_.service_options = std::make_shared<ServiceOptions>(annotations_.service);
     name_ = ingress_.meta.ns == options_.system_namespace ? ingress_.meta.name
                                                           : ingress_.meta.ns + "/" + ingress_.meta.name;
@@ -71,12 +81,19 @@ class IngressCompiler {
   // --- what all routes of the Ingress share ---
 
   void build_shared_parts() {
+    const config::RouteTracing& tracing = annotations_.tracing;
+    using Switch = config::RouteTracing::Switch;
+    if (tracing.enable != Switch::kUnset || tracing.trust_incoming != Switch::kUnset || !tracing.operation.empty()) {
+      tracing_ = std::make_shared<const config::RouteTracing>(tracing);
+    }
     if (annotations_.retry.any) retry_ = retry_policy(annotations_.retry);
     redirect_ = redirect(annotations_.redirect);
     affinity_ = sticky_affinity();
     if (!canary_) {
       refusal_ = annotations_.refusal;
       if (annotations_.auth.any()) authentication();
+      client_certificates();
+      if (!annotations_.custom_headers.empty()) custom_headers();
       if (!annotations_.external_auth.url.empty()) external_authentication();
       if (annotations_.mirror.any()) mirror();
       fallback();
@@ -135,6 +152,24 @@ class IngressCompiler {
     notes_.push_back("basic authentication by " + name);
   }
 
+  void client_certificates() {
+    using Verify = TlsOptions::Verify;
+    const TlsOptions& tls = annotations_.tls;
+    if (tls.asks_clients()) {
+      if (tls.verify != Verify::kOn) notes_.push_back("a client certificate is optional");
+      if (!annotations_.client_certificate.match_subject.empty()) {
+        notes_.push_back("client certificates must match " + annotations_.client_certificate.match_subject);
+      }
+      return;
+    }
+    if (!annotations_.client_certificate.match_subject.empty()) {
+      return refuse("auth-tls-match-cn", "there are no client certificates without auth-tls-secret");
+    }
+    if (tls.client_ca.empty() && (tls.verify_depth >= 0 || tls.error_page || tls.verify != Verify::kOn)) {
+      report_annotation(Severity::kWarning, "auth-tls-", "has no effect without auth-tls-secret");
+    }
+  }
+
   // A ConfigMap's entries, followed live. Null, and the routes closed, if there is none.
   const resource::ConfigMap* guarding_map(std::string_view annotation, const SecretRef& ref) {
     const std::string name = "ConfigMap " + ref.to_string();
@@ -151,6 +186,27 @@ class IngressCompiler {
     const resource::ConfigMap* map = guarding_map("auth-proxy-set-headers", options.headers_map);
     if (!map) return;
     for (const resource::Pair& entry : map->data) auth_headers_.emplace_back(entry.key, entry.value);
+  }
+
+  // One that is missing, or a field that can't be set, is left out.
+  void custom_headers() {
+    const SecretRef& ref = annotations_.custom_headers;
+    const std::string name = "ConfigMap " + ref.to_string();
+    out_.needs.push_back(name);
+    const auto* map = store_.get<resource::ConfigMap>(ref.ns, ref.name);
+    if (!map) return report_annotation(Severity::kError, "custom-headers", name + " does not exist; no field is set");
+    for (const resource::Pair& entry : map->data) {
+      std::string field = entry.key, value = entry.value;
+      std::string problem = plugins::check_header_name(field);
+      if (problem.empty() && (plugins::is_framing_field(field) || field == "host")) problem = "can't be set";
+      if (problem.empty()) problem = plugins::check_header_value(value);
+      if (problem.empty()) {
+        custom_headers_.emplace_back(std::move(field), std::move(value));
+      } else {
+        report_annotation(Severity::kError, "custom-headers",
+                          name + ": " + in_quotes(entry.key) + " is left out: " + problem);
+      }
+    }
   }
 
   // Where requests for a host are decided about. Null: by nobody, or nobody can be asked (then the routes are closed).
@@ -302,12 +358,19 @@ class IngressCompiler {
     route.retry = retry_;
     route.redirect = redirect_;
     route.fallback = fallback_;
+    route.access_log = annotations_.access_log;
+    route.tracing = tracing_;
     route.notes = notes_;
     for (const Destination& destination : pending_) route.total_weight += destination.weight;
     for (Destination& destination : pending_) route.destinations.push_back(std::move(destination));
     pending_.clear();
-    const RouteFacts facts{route.path,      redirect_.get(), auth_users_.empty() ? nullptr : &auth_users_,
-                           mirror_cluster_, ingress_name_,   auth_target(host_name)};
+    const RouteFacts facts{route.path,
+                           redirect_.get(),
+                           auth_users_.empty() ? nullptr : &auth_users_,
+                           mirror_cluster_,
+                           custom_headers_,
+                           ingress_name_,
+                           auth_target(host_name)};
     std::string refusal = refusal_;
     for (const FilterSpec& spec : route_filters(annotations_, facts)) {
       if (canary_ && spec.stage != FilterSpec::Stage::kHeaderEdits) continue;
@@ -425,6 +488,7 @@ class IngressCompiler {
       auto redirect = std::make_shared<config::Redirect>();
       redirect->status = 302;
       redirect->path = annotations_.app_root;
+      redirect->relative = annotations_.relative_redirects;
       auto out = redirect_route(std::move(redirect), "app-root");
       if (!out) continue;
       out->route->name = known.name + "-app-root";
@@ -514,6 +578,7 @@ class IngressCompiler {
   const resource::Ingress& ingress_;
   const resource::Store& store_;
   const Options& options_;
+  const ExternalAuthOptions& global_auth_;
   ClusterTable& clusters_;
   FilterCache& filters_;
   IngressOptions annotations_;
@@ -526,7 +591,8 @@ class IngressCompiler {
   std::string refusal_;                       // why the routes must not be served; empty: they may
   std::shared_ptr<const config::HashPolicy> affinity_;
   std::vector<std::string> auth_users_;
-  HeaderEdits auth_headers_;
+  HeaderEdits auth_headers_, custom_headers_;
+  std::shared_ptr<const config::RouteTracing> tracing_;
   std::map<std::string, AuthTarget> auth_targets_;  // by host
   std::string mirror_cluster_, ingress_name_;
   std::vector<std::string> notes_;
@@ -567,8 +633,8 @@ bool is_accepted(const resource::Ingress& ingress, const Options& options) {
 }
 
 CompiledIngress compile_ingress(const resource::Ingress& ingress, const resource::Store& store, const Options& options,
-                                ClusterTable& clusters, FilterCache& filters) {
-  return IngressCompiler(ingress, store, options, clusters, filters).compile();
+                                const ExternalAuthOptions& global_auth, ClusterTable& clusters, FilterCache& filters) {
+  return IngressCompiler(ingress, store, options, global_auth, clusters, filters).compile();
 }
 
 }  // namespace sluice::compile

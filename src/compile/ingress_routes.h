@@ -106,6 +106,6 @@ bool is_accepted(const resource::Ingress& ingress, const Options& options);
 // Acquires the clusters it lists in the result; the caller releases them when the result is
 // replaced.
 CompiledIngress compile_ingress(const resource::Ingress& ingress, const resource::Store& store, const Options& options,
-                                ClusterTable& clusters, FilterCache& filters);
+                                const ExternalAuthOptions& global_auth, ClusterTable& clusters, FilterCache& filters);
 
 }  // namespace sluice::compile

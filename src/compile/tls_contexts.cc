@@ -54,8 +54,8 @@ Result<TlsContexts::Pointer> TlsContexts::get(std::string digest, Build build) {
 Result<TlsContexts::Pointer> TlsContexts::server(const net::TlsServerConfig& c) {
   Digest digest;
   digest << "server" << c.certificate_pem << c.private_key_pem << c.client_ca_pem << static_cast<int>(c.client_auth)
-         << c.alpn << static_cast<int>(c.min_version) << static_cast<int>(c.max_version) << c.ciphers_tls12
-         << c.client_prefers_ciphers << c.groups << c.session_scope << c.allow_expired
+         << c.client_verify_depth << c.alpn << static_cast<int>(c.min_version) << static_cast<int>(c.max_version)
+         << c.ciphers_tls12 << c.client_prefers_ciphers << c.groups << c.session_scope << c.allow_expired
          << std::to_string(reinterpret_cast<uintptr_t>(c.ticket_keys.get()));
   return get(digest.finish(), [&] { return net::TlsContext::server(c); });
 }

@@ -198,13 +198,19 @@ bool TlsHosts::apply_options(const std::string& name, Host& host, const IngressE
   }
   if (!options.ciphers.empty()) config.ciphers_tls12 = options.ciphers;
   config.client_prefers_ciphers = options.client_prefers_ciphers;
-  if (options.client_ca.empty()) return false;
+  if (!options.asks_clients()) return false;
   // Of the host's own certificate the CA may be in a Secret beside it, as in Higress.
   const SecretRef& ca = options.client_ca;
   const bool own = ca.ns == certificate.ns && (ca.name == certificate.name || ca.name == certificate.name + "-cacert");
   const resource::Secret* anchors = look(name, host, own ? SecretRef{ca.ns, certificate.name + "-cacert"} : ca);
   if (own && (!anchors || !anchors->ca())) anchors = look(name, host, certificate);
-  config.client_auth = net::TlsServerConfig::ClientAuth::kRequired;
+  using ClientAuth = net::TlsServerConfig::ClientAuth;
+  using Verify = TlsOptions::Verify;
+  // What the handshake lets through the routes' filters look at.
+  config.client_auth = options.error_page || options.verify == Verify::kOptionalNoCa ? ClientAuth::kUnverified
+                       : options.verify == Verify::kOptional                         ? ClientAuth::kOptional
+                                                                                     : ClientAuth::kRequired;
+  config.client_verify_depth = static_cast<int>(options.verify_depth);
   config.session_scope = "mtls " + (own ? certificate : ca).to_string();
   if (anchors && anchors->ca()) {
     config.client_ca_pem = anchors->ca()->expose();

@@ -107,6 +107,7 @@ struct Redirect {
   std::string scheme;                    // empty: keep
   std::string host;                      // empty: keep
   std::string path;                      // empty: keep
+  bool relative = false;                 // Location is the path alone
   bool https_only_on_plaintext = false;  // ssl-redirect: only for requests that came without TLS
 };
 
@@ -116,6 +117,7 @@ struct alignas(64) Route {
   PathMatch path;
   uint32_t stats_slot = 0;  // of `name`; see Snapshot::route_names
   uint32_t total_weight = 0;
+  bool access_log = true;
 
   std::vector<std::string> methods;    // one of them, upper case; empty: any
   std::vector<ValueMatch> conditions;  // all must hold

@@ -25,6 +25,7 @@ class FakeContext final : public Context, private CallReceiver::Call {
   std::string_view cluster_name() const override { return {}; }
   const net::Address& client_address() const override { return client_; }
   bool is_tls() const override { return false; }
+  const http::ConnectionInfo& connection() const override { std::abort(); }
   void resume_request(Filter&) override {
     ++resumed;
     if (on_resume) on_resume();

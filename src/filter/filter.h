@@ -26,6 +26,9 @@ class Loop;
 namespace sluice::net {
 class Address;
 }
+namespace sluice::http {
+struct ConnectionInfo;
+}
 namespace sluice::config {
 struct Route;
 struct Snapshot;
@@ -95,6 +98,7 @@ class Context {
   // The client as trusted hops tell it, and the peer of the connection.
   virtual const net::Address& client_address() const = 0;
   virtual bool is_tls() const = 0;
+  virtual const http::ConnectionInfo& connection() const = 0;  // the client's
 
   // Goes on after `self` returned kPause: with the headers if they wait there, then with the body that is held.
   virtual void resume_request(Filter& self) = 0;

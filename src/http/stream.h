@@ -15,6 +15,7 @@
 //    resume(), reset() or detach(), except that the objects may be torn down later in the turn.
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -62,6 +63,13 @@ class StreamHandler {
 // buffered() at or below this counts as drained.
 inline constexpr size_t kBufferLow = 16384;
 
+// The certificate that a TLS client has shown.
+struct ClientCertificate {
+  std::string subject, issuer;  // RFC 2253
+  std::string escaped_pem;      // percent-encoded
+  std::string problem;          // why it does not verify; empty: it does
+};
+
 // Facts about the connection a stream runs on.
 struct ConnectionInfo {
   net::Address peer;  // as the PROXY protocol says, where used
@@ -69,6 +77,7 @@ struct ConnectionInfo {
   bool tls = false;
   std::string sni;
   std::string client_certificate_header;  // x-forwarded-client-cert value of a verified client; empty if none
+  std::shared_ptr<const ClientCertificate> client_certificate;  // null: none
   uint64_t id = 0;
 };
 

@@ -160,9 +160,11 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::server(const TlsServerConf
   std::shared_ptr<TlsContext> context(new TlsContext());
   context->is_server_ = true;
   context->verify_mode_ = config.client_auth == ClientAuth::kNone ? SSL_VERIFY_NONE
-                          : config.client_auth == ClientAuth::kOptional
+                          : config.client_auth != ClientAuth::kRequired
                               ? SSL_VERIFY_PEER
                               : SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
+  context->client_verify_depth_ = config.client_verify_depth;
+  context->takes_unverified_ = config.client_auth == ClientAuth::kUnverified;
   context->min_version_ = wire_version(config.min_version);
   context->max_version_ = wire_version(config.max_version);
   context->ciphers_tls12_ = config.ciphers_tls12;
@@ -174,7 +176,8 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::server(const TlsServerConf
   context->not_after_ = sluice::net::not_after(identity->chain[0].get());
   context->certificate_names_ = names_of(identity->chain[0].get());
   context->fingerprint_ = common_fingerprint(config, context->alpn_wire_)
-                              .add(context->verify_mode_)
+                              .add(static_cast<int>(config.client_auth))
+                              .add(config.client_verify_depth)
                               .add(config.client_ca_pem)
                               .add(config.session_scope)
                               .finish();

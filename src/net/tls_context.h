@@ -26,15 +26,17 @@ enum class TlsVersion : uint8_t { kTls12, kTls13 };
 
 struct TlsServerConfig {
   enum class ClientAuth : uint8_t {
-    kNone,      // no client certificate is asked for
-    kOptional,  // asked for; a client may send none, but one that is sent must verify
-    kRequired,  // a client without a certificate that verifies is refused
+    kNone,        // no client certificate is asked for
+    kOptional,    // asked for; a client may send none, but one that is sent must verify
+    kUnverified,  // asked for; what is sent is taken, and whether it verifies is told (TlsPeerCertificate::problem)
+    kRequired,    // a client without a certificate that verifies is refused
   };
 
   std::string certificate_pem;  // the leaf first, then intermediates
   std::string private_key_pem;  // the leaf's, not encrypted
   std::string client_ca_pem;    // trust anchors for client certificates; required unless kNone
   ClientAuth client_auth = ClientAuth::kNone;
+  int client_verify_depth = -1;  // most intermediate CAs of a client's chain; -1: no limit of ours
   // Protocols in the order of our preference. A client that offers only others is refused (RFC 7301
   // §3.2); one that offers none is accepted. Empty: ALPN is ignored.
   std::vector<std::string> alpn;
@@ -102,6 +104,8 @@ class TlsContext {
   ssl_ctx_st* ssl_ctx_ = nullptr;
   bool is_server_ = false;
   int verify_mode_ = 0;
+  bool takes_unverified_ = false;
+  int client_verify_depth_ = -1;
   uint16_t min_version_ = 0, max_version_ = 0;  // as on the wire: 0x0303, 0x0304
   std::string ciphers_tls12_, groups_;          // empty: the default
   bool client_prefers_ciphers_ = false;

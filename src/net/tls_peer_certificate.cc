@@ -28,9 +28,9 @@ std::string content(BIO* bio) {
   return BIO_mem_contents(bio, &bytes, &size) ? std::string(reinterpret_cast<const char*>(bytes), size) : std::string();
 }
 
-std::string subject_text(X509* certificate) {
+std::string name_text(const X509_NAME* name) {
   bssl::UniquePtr<BIO> bio(BIO_new(BIO_s_mem()));
-  if (!bio || X509_NAME_print_ex(bio.get(), X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253) < 0) return {};
+  if (!bio || X509_NAME_print_ex(bio.get(), name, 0, XN_FLAG_RFC2253) < 0) return {};
   return content(bio.get());
 }
 
@@ -49,12 +49,15 @@ std::string pem_text(X509* certificate) {
 
 std::optional<TlsPeerCertificate> TlsSession::peer_certificate() const {
   if (!context_ || (context_->verify_mode_ & SSL_VERIFY_PEER) == 0) return std::nullopt;
-  if (!established_ || SSL_get_verify_result(ssl_) != X509_V_OK) return std::nullopt;
+  const long result = SSL_get_verify_result(ssl_);
+  if (!established_ || (result != X509_V_OK && !context_->takes_unverified_)) return std::nullopt;
   bssl::UniquePtr<X509> leaf(SSL_get_peer_certificate(ssl_));
   if (!leaf) return std::nullopt;
   TlsPeerCertificate facts;
   facts.sha256 = to_hex(certificate_hash(leaf.get()));
-  facts.subject = subject_text(leaf.get());
+  if (result != X509_V_OK) facts.problem = X509_verify_cert_error_string(result);
+  facts.subject = name_text(X509_get_subject_name(leaf.get()));
+  facts.issuer = name_text(X509_get_issuer_name(leaf.get()));
   facts.serial = serial_text(leaf.get());
   facts.uri_sans = subject_alt_names(leaf.get(), SanType::kUri);
   facts.dns_sans = subject_alt_names(leaf.get(), SanType::kDns);

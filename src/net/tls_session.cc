@@ -209,7 +209,10 @@ bool TlsSession::select(std::string_view sni) {
 bool TlsSession::apply_context() {
   const TlsContext& context = *context_;
   if (!SSL_set_SSL_CTX(ssl_, context.ssl_ctx_)) return false;
-  SSL_set_verify(ssl_, context.verify_mode_, nullptr);
+  // With the call-back the result is kept, and told, but ends nothing.
+  SSL_set_verify(ssl_, context.verify_mode_,
+                 context.takes_unverified_ ? [](int, X509_STORE_CTX*) { return 1; } : nullptr);
+  if (context.client_verify_depth_ >= 0) SSL_set_verify_depth(ssl_, context.client_verify_depth_);
   if (!context.ticket_keys_) SSL_set_options(ssl_, SSL_OP_NO_TICKET);
   if (context.client_prefers_ciphers_) SSL_clear_options(ssl_, SSL_OP_CIPHER_SERVER_PREFERENCE);
   return SSL_set_min_proto_version(ssl_, context.min_version_) &&

@@ -69,6 +69,8 @@ class TlsSessionCache {
 
 // A certificate that the peer has proved to own.
 struct TlsPeerCertificate {
+  std::string problem;  // why it does not verify; empty: it does. Only a server that takes such ones has them.
+  std::string issuer;   // as `subject`
   std::string sha256;   // of its DER form, lower-case hex
   std::string subject;  // RFC 2253: "CN=client,O=Example"
   std::string serial;   // hex
@@ -147,7 +149,7 @@ class TlsSession {
   std::string_view cipher() const;   // as IANA names it: "TLS_AES_128_GCM_SHA256"
   std::string_view group() const;    // of the key exchange: "X25519"
   bool resumed() const;
-  // Costs a parse at each call. Nothing if the peer sent no certificate, or it was not verified.
+  // Costs a parse at each call. Nothing if the peer sent no certificate, or it was not verified (but see kUnverified).
   std::optional<TlsPeerCertificate> peer_certificate() const;
   // Null on a server until the client's SNI has been seen.
   const std::shared_ptr<const TlsContext>& context() const { return context_; }

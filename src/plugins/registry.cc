@@ -2,6 +2,7 @@
 
 #include "plugins/bandwidth_limit/filter.h"
 #include "plugins/basic_auth/filter.h"
+#include "plugins/client_certificate/filter.h"
 #include "plugins/client_limit/filter.h"
 #include "plugins/compression/filter.h"
 #include "plugins/cors/filter.h"
@@ -22,6 +23,7 @@ const std::vector<Plugin>& all() {
   static const std::vector<Plugin> kAll = {
       bandwidth_limit::plugin(),
       basic_auth::plugin(),
+      client_certificate::plugin(),
       client_limit::plugin(),
       compression::plugin(),
       cors::plugin(),

@@ -49,6 +49,7 @@ class Exchange final : public http::StreamHandler,
   std::string_view cluster_name() const override { return cluster_name_; }
   const net::Address& client_address() const override { return client_; }
   bool is_tls() const override { return downstream_->connection().tls; }
+  const http::ConnectionInfo& connection() const override { return downstream_->connection(); }
   void resume_request(filter::Filter& self) override;
   void resume_response(filter::Filter& self) override;
   SliceQueue& held_request_body(filter::Filter& self) override;

@@ -561,7 +561,8 @@ void Exchange::record() {
     cluster.overflows += flags_.has(ResponseFlag::kUpstreamOverflow);
     cluster.no_healthy += flags_.has(ResponseFlag::kNoHealthyUpstream);
   }
-  AccessLog::Producer* log = is_logged(logged_status) ? worker_.access_log() : nullptr;
+  const bool logged = (!route_ || route_->access_log) && is_logged(logged_status);
+  AccessLog::Producer* log = logged ? worker_.access_log() : nullptr;
   if (!log && !(trace_ && trace_->sampled)) return;
 
   LogRecord record = tunnel_ ? tunnel_->record : make_record();

@@ -29,6 +29,7 @@ class StubContext final : public filter::Context {
   std::string_view cluster_name() const override { return {}; }
   const net::Address& client_address() const override { std::abort(); }
   bool is_tls() const override { return false; }
+  const http::ConnectionInfo& connection() const override { std::abort(); }
   void resume_request(filter::Filter&) override { std::abort(); }
   void resume_response(filter::Filter&) override { std::abort(); }
   SliceQueue& held_request_body(filter::Filter&) override { std::abort(); }

@@ -33,6 +33,12 @@ std::string percent_encode(std::string_view text, std::string_view also = {}) {
   return out;
 }
 
+// Without what may not stand in a header field.
+std::string field_text(std::string text) {
+  std::erase_if(text, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+  return text;
+}
+
 // The value of x-forwarded-client-cert, in Envoy's form. Names can't forge other fields: separators in them are
 // encoded.
 std::string client_certificate_header(const net::TlsPeerCertificate& certificate) {
@@ -46,8 +52,7 @@ std::string client_certificate_header(const net::TlsPeerCertificate& certificate
   constexpr std::string_view kOfNames = "/:@*+!$&'()?#[]%";
   for (const std::string& uri : certificate.uri_sans) text += ";URI=" + percent_encode(uri, kOfNames);
   for (const std::string& dns : certificate.dns_sans) text += ";DNS=" + percent_encode(dns, kOfNames);
-  std::erase_if(text, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
-  return text;
+  return field_text(std::move(text));
 }
 
 }  // namespace
@@ -216,7 +221,10 @@ void PendingConnection::hand_over() {
     info_.sni = std::string(tls->sni());
     http2 = tls->alpn() == "h2";
     if (const auto certificate = tls->peer_certificate()) {
-      info_.client_certificate_header = client_certificate_header(*certificate);
+      if (certificate->problem.empty()) info_.client_certificate_header = client_certificate_header(*certificate);
+      info_.client_certificate = std::make_shared<const http::ClientCertificate>(
+          http::ClientCertificate{field_text(certificate->subject), field_text(certificate->issuer),
+                                  percent_encode(certificate->pem), certificate->problem});
     }
   }
   worker_.serve(std::move(stream_), std::move(info_), Slice(), true, http2);

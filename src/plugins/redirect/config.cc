@@ -37,6 +37,9 @@ std::optional<Problem> check(const Config& config) {
   if (config.https_only_on_plaintext && config.scheme == "http") {
     return Problem{"scheme", "must be https together with https_only_on_plaintext"};
   }
+  if (config.relative && (!config.scheme.empty() || !config.host.empty() || config.https_only_on_plaintext)) {
+    return Problem{"relative", "can't be given together with scheme, host or https_only_on_plaintext"};
+  }
   return std::nullopt;
 }
 
@@ -52,6 +55,8 @@ const Schema<Config>& schema() {
                 check_authority)
           .text("path", &Config::path, "Path of the new location; the request's if empty. The query is always kept.",
                 check_path)
+          .boolean("relative", &Config::relative,
+                   "The new location is told as a path, without scheme and host. Not with `scheme` or `host`.")
           .boolean("https_only_on_plaintext", &Config::https_only_on_plaintext,
                    "Redirects to https, and only requests that came without TLS; the others pass.")
           .check(check);

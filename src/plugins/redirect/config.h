@@ -13,6 +13,7 @@ struct Config {
   std::string scheme;     // "http" or "https"; empty: the request's
   std::string host;       // with an optional port; empty: the request's
   std::string path;       // empty: the request's
+  bool relative = false;
   bool https_only_on_plaintext = false;
 };
 

@@ -81,8 +81,8 @@ std::string_view location(const Config& config, const http::RequestHead& request
     path = "/";  // OPTIONS *
   }
   // A client that sent no host (HTTP/1.0) gets a reference without one.
-  const bool relative = host.empty();
-  const std::string_view parts[] = {relative ? "" : scheme, relative ? "" : "://", host, path, query};
+  const bool relative = host.empty() || config.relative;
+  const std::string_view parts[] = {relative ? "" : scheme, relative ? "" : "://", relative ? "" : host, path, query};
   size_t size = 0;
   for (std::string_view part : parts) size += part.size();
   char* out = arena.allocate_array<char>(size + 1);

@@ -13,6 +13,7 @@
 #include "event/loop.h"
 #include "filter/call.h"
 #include "filter/filter.h"
+#include "http/stream.h"
 #include "net/address.h"
 #include "plugins/registry.h"
 
@@ -44,7 +45,7 @@ class FakeContext final : public filter::Context {
   }
   FakeContext& tls(bool on) {
     request_.scheme = on ? "https" : "http";
-    return tls_ = on, *this;
+    return tls_ = connection_.tls = on, *this;
   }
   FakeContext& client(std::string_view address) { return client_ = *net::Address::parse(address), *this; }
   FakeContext& answer(int status, int64_t content_length) {
@@ -54,6 +55,11 @@ class FakeContext final : public filter::Context {
   }
   FakeContext& response_header(std::string_view name, std::string_view value) {
     return response_.headers.add(name, value), *this;
+  }
+
+  FakeContext& client_certificate(http::ClientCertificate certificate) {
+    connection_.client_certificate = std::make_shared<const http::ClientCertificate>(std::move(certificate));
+    return *this;
   }
 
   // --- driving the filter ---
@@ -146,6 +152,7 @@ class FakeContext final : public filter::Context {
   std::string_view cluster_name() const override { return "cluster"; }
   const net::Address& client_address() const override { return client_; }
   bool is_tls() const override { return tls_; }
+  const http::ConnectionInfo& connection() const override { return connection_; }
   void resume_request(filter::Filter&) override { request_passed_ = true; }
   void resume_response(filter::Filter&) override {
     response_passed_ = trailers_passed_ = true;
@@ -214,6 +221,7 @@ class FakeContext final : public filter::Context {
   http::RequestHead request_;
   http::ResponseHead response_;
   http::HeaderMap reply_headers_;
+  http::ConnectionInfo connection_;
   net::Address client_ = net::Address::ipv4(192, 0, 2, 7, 4242);
   FactoryPointer factory_;
   filter::Filter* filter_ = nullptr;
