@@ -303,6 +303,73 @@ def test_mirror_host_and_body(lab):
     assert copy.header("host") == "copy.test" and copy.body == b"" and copy.method == "POST"
 
 
+# --- snippets
+
+
+SNIPPET = """
+# what people write
+more_set_headers "X-Frame-Options: DENY" "server-info:";
+add_header X-Seen $arg_seen;
+add_header X-Always yes always;
+proxy_set_header X-Forwarded-User $http_x_user;
+proxy_set_header Host inner.test;
+proxy_hide_header x-internal;
+if ($request_method = TRACE) { return 405; }
+if ($http_user_agent ~* "badbot") { return 403 "go away"; }
+if ($arg_old) { return 301 https://$host/new; }
+rewrite ^/a/(\\d+)$ /b/$1 last;
+rewrite ^/gone$ /there redirect;
+location ~ /[.]git { deny all; }
+"""
+
+
+@pytest.mark.parametrize("key", ["configuration-snippet", "server-snippet"])
+def test_snippet(lab, key):
+    host = lab.route({key: SNIPPET.replace("\\\\", "\\")})
+    assert lab.messages(host) == ""
+    answer = lab.get(host, "/?seen=1", headers={"x-user": "me"})
+    assert answer.status == 200 and answer.header("x-frame-options") == "DENY"
+    assert answer.header("x-seen") == "1" and answer.header("x-internal") is None
+    assert lab.last().header("x-forwarded-user") == "me" and lab.last().header("host") == "inner.test"
+    assert lab.get(host, "/status/500").header("x-seen") is None
+    assert lab.get(host, "/status/500").header("x-always") == "yes"
+    assert lab.get(host, method="TRACE").status == 405
+    answer = lab.get(host, headers={"user-agent": "BadBot/1"})
+    assert (answer.status, answer.body) == (403, b"go away")
+    assert lab.get(host, "/?old=1").header("location") == f"https://{host}/new"
+    assert lab.get(host, "/a/7?q").status == 200 and lab.last().path == "/b/7?q"
+    answer = lab.get(host, "/gone?x=1")
+    assert (answer.status, answer.header("location")) == (302, "/there?x=1")
+    assert lab.get(host, "/.git/config").status == 403
+
+
+def test_snippet_allow_and_deny(lab):
+    assert lab.get(lab.route({"configuration-snippet": "allow 127.0.0.1; deny all;"})).status == 200
+    assert lab.get(lab.route({"configuration-snippet": "deny 127.0.0.1; allow all;"})).status == 403
+    host = lab.route({"configuration-snippet": "allow 10.0.0.0/8; deny all;"})
+    assert lab.get(host).status == 403 and lab.get(host).header("x-internal") is None
+
+
+def test_snippet_tells_what_it_cannot(lab):
+    host = lab.route({"configuration-snippet": "proxy_cache x;\nadd_header a b;\nset $y 1;", "stream-snippet": "x;"})
+    told = lab.messages(host)
+    assert "line 1: proxy_cache can't be translated; line 3: set can't be translated" in told and "stream-snippet]: has no effect" in told
+    assert lab.get(host).header("a") == "b"
+    for text in ("deny nonsense;", "auth_basic x;", "deny all", "if (-f $x) { return 403; }"):
+        host = lab.route({"configuration-snippet": text})
+        assert lab.get(host).status == 503 and "line 1: " in lab.messages(host), text
+
+
+def test_snippet_and_canary(lab):
+    """The snippet of the base holds for its canary too."""
+    host = lab.host()
+    lab.apply(host, lab.ingress(host, {"configuration-snippet": "if ($arg_x = 1) { return 403; } add_header a b;"}),
+              lab.ingress(host, {"canary": "true", "canary-by-header": "x-c"}, "next", name="snippet-canary", created=5))
+    answer = lab.get(host, headers={"x-c": "always"})
+    assert answer.body == b"next" and answer.header("a") == "b"
+    assert lab.get(host, "/?x=1", headers={"x-c": "always"}).status == 403
+
+
 # --- accepted, and what can't be understood
 
 

@@ -228,6 +228,7 @@ struct IngressOptions {
   HeaderControl request_headers, response_headers;
   RateLimitOptions rate_limit;
   ResponseOptions response;
+  plugins::ConfigNode directives;  // of snippets: a list of steps; null: none
   std::string redirect_from, redirect_to;  // of Location; empty: kept
   std::vector<FilterOptions> filters;      // sluice.io/filters, in order
   std::vector<DestinationLine> destinations;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "compile/annotation_parsers.h"
+#include "compile/nginx_snippet.h"
 #include "plugins/schema.h"
 #include "resource/reader.h"
 
@@ -88,7 +89,37 @@ bool mirror_host(const AnnotationCall& c) {
   return c.out.mirror.host = std::move(host), true;
 }
 
+// Adds what can be translated, the host's before the location's, as the table has them.
+bool snippet(const AnnotationCall& c) {
+  NginxSnippet translated = translate_nginx_snippet(c.raw);
+  for (const std::string& problem : translated.problems) *c.error += (c.error->empty() ? "" : "; ") + problem;
+  if (!translated.lost_guard.empty()) return false;
+  if (translated.steps.items().empty()) return true;
+  if (c.out.directives.is_null()) c.out.directives = plugins::ConfigNode::list();
+  for (const plugins::ConfigNode& step : translated.steps.items()) c.out.directives.add(step);
+  return true;
+}
+
+bool stream_snippet(const AnnotationCall& c) {
+  *c.error = "has no effect: directives about TCP and UDP servers can't be translated";
+  return true;
+}
+
+constexpr std::string_view kSnippetDifference =
+    "`more_set_headers`, `more_clear_headers`, `more_set_input_headers`, `add_header`, `proxy_set_header`, "
+    "`proxy_hide_header`, `return`, `rewrite`, `allow` and `deny`, also in `if` on one variable and in `location` are "
+    "translated; each other directive is reported with its line and has no effect. One that was to keep somebody out "
+    "closes the routes, as does a mistake in the syntax.";
+
 constexpr Annotation kTable[] = {
+    // Snippets
+    {"server-snippet", Prefixes::kNginx, Scope::kRoute, snippet, "Directives of nginx for the Ingress's routes.",
+     "location ~ /[.]git { deny all; }", Status::kWorks,
+     "As `configuration-snippet`; holds for the routes of this Ingress (nginx: for its hosts).", IfInvalid::kClose},
+    {"configuration-snippet", Prefixes::kNginx, Scope::kRoute, snippet, "Directives of nginx for the Ingress's routes.",
+     "more_set_headers \"X-Frame-Options: DENY\";", Status::kWorks, kSnippetDifference, IfInvalid::kClose},
+    {"stream-snippet", Prefixes::kNginx, Scope::kRoute, stream_snippet, "Directives of nginx about TCP and UDP.",
+     "server { listen 8000; proxy_pass 127.0.0.1:80; }", Status::kAccepted, "No effect, and reported."},
     // Hosts
     {"server-alias", Prefixes::kNginx, Scope::kHost, server_alias,
      "Further host names, also `*.domain`, for the paths of the Ingress's first host, its canaries included.",

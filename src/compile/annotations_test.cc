@@ -73,9 +73,9 @@ TEST(Annotations, Prefixes) {
             "warning: Ingress ns/a: metadata.annotations[nginx.ingress.kubernetes.io/timeout]: is "
             "not read with this prefix; "
             "write higress.io/timeout\n");
-  EXPECT_EQ(parse({{nginx + "configuration-snippet", "x"}}).messages,
+  EXPECT_EQ(parse({{nginx + "no-such-thing", "x"}}).messages,
             "warning: Ingress ns/a: "
-            "metadata.annotations[nginx.ingress.kubernetes.io/configuration-snippet]: is not supported "
+            "metadata.annotations[nginx.ingress.kubernetes.io/no-such-thing]: is not supported "
             "and has no effect\n");
   EXPECT_EQ(parse({{higress + "upstream-vhost", "  \n "}}).messages,
             "warning: Ingress ns/a: metadata.annotations[higress.io/upstream-vhost]: is empty and "

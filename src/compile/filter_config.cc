@@ -316,6 +316,11 @@ void add_header_edits(const IngressOptions& options, std::vector<FilterSpec>& ou
 
 std::vector<FilterSpec> route_filters(const IngressOptions& options, const RouteFacts& facts) {
   std::vector<FilterSpec> out;
+  if (!options.directives.is_null()) {
+    FilterSpec& spec = out.emplace_back(FilterSpec{"directives", ConfigNode::map(), "-snippet"});
+    spec.config.set("steps", options.directives);
+    spec.guards = true;
+  }
   if (options.cors.enable) out.push_back(cors(options.cors));
   const SizeOptions& size = options.size;
   if (size.request_body > 0) out.push_back(size_limit("request_body_bytes", size.request_body, "proxy-body-size"));
