@@ -370,6 +370,32 @@ def test_snippet_and_canary(lab):
     assert lab.get(host, "/?x=1", headers={"x-c": "always"}).status == 403
 
 
+def test_mirror_target(lab):
+    lab.seen.clear()
+    shadow = lab.backends["shadow"]
+    for target, path in [(f"http://localhost:{shadow.port}$request_uri", "/p?q=1"), (f"http://localhost:{shadow.port}/m/$host/$arg_q", None)]:
+        host = lab.route({"mirror-target": target})
+        wait_until(lambda: lab.get(host, "/p?q=1").status == 200, 3)
+        wait_until(lambda: (lab.get(host, "/p?q=1"), any(name == "shadow" for name, _ in lab.seen))[1], 5)
+        copy = next(request for name, request in reversed(lab.seen) if name == "shadow")
+        assert copy.header("host") == "localhost" and copy.path == (path or f"/m/{host}/1")
+        lab.seen.clear()
+
+
+def test_hash_by_several_variables(lab):
+    backends, _ = pods(lab, "composite", 4)
+    host = lab.route({"upstream-hash-by": "$host-$arg_a-$http_x_b"}, backend="composite")
+    seen = set()
+    for a in range(8):
+        for b in range(4):
+            answers = {lab.get(host, f"/x{n}?a={a}", headers={"x-b": str(b)}).body for n in range(3)}
+            assert len(answers) == 1
+            seen |= answers
+    assert len(seen) == 4
+    for backend in backends:
+        backend.stop()
+
+
 # --- accepted, and what can't be understood
 
 
@@ -411,6 +437,7 @@ MALFORMED = {
     "proxy-cookie-domain": ("a", '"a" is not "off" or two texts'),
     "proxy-cookie-path": ("a b c", '"a b c" is not "off" or two texts'),
     "disable-proxy-intercept-errors": ("x", '"x" is not true or false'),
+    "mirror-target": ("x", '"x" is not an http or https URL'),
     "mirror-host": ("a/b", '"a/b" is not a host'),
     "mirror-request-body": ("true", '"true" is not on or off'),
 }

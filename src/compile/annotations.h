@@ -180,10 +180,14 @@ struct MirrorOptions {
   uint16_t service_port = 0;        // 0: its first port
   std::string fqdn;                 // beats the service
   int64_t fqdn_port = 80;
+  std::string url;       // mirror-target without scheme and host, with variables; beats both
+  std::string url_host;  // empty: no URL
+  uint16_t url_port = 0;
+  bool url_https = false;
   int64_t percentage = 100;
   std::string host;  // of the copies; empty: the request's with `-shadow`
   bool body = true;
-  bool any() const { return !service.empty() || !fqdn.empty(); }
+  bool any() const { return !service.empty() || !fqdn.empty() || !url_host.empty(); }
 };
 
 struct FallbackOptions {
@@ -228,7 +232,7 @@ struct IngressOptions {
   HeaderControl request_headers, response_headers;
   RateLimitOptions rate_limit;
   ResponseOptions response;
-  plugins::ConfigNode directives;  // of snippets: a list of steps; null: none
+  plugins::ConfigNode directives;          // of snippets: a list of steps; null: none
   std::string redirect_from, redirect_to;  // of Location; empty: kept
   std::vector<FilterOptions> filters;      // sluice.io/filters, in order
   std::vector<DestinationLine> destinations;

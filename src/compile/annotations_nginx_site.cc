@@ -5,6 +5,7 @@
 #include "compile/annotation_parsers.h"
 #include "compile/nginx_snippet.h"
 #include "plugins/schema.h"
+#include "plugins/variables.h"
 #include "resource/reader.h"
 
 namespace sluice::compile {
@@ -79,6 +80,36 @@ bool rewrite_pairs(const AnnotationCall& c, std::vector<std::pair<std::string, s
 bool cookie_domain(const AnnotationCall& c) { return rewrite_pairs(c, &c.out.response.cookie_domain); }
 bool cookie_path(const AnnotationCall& c) { return rewrite_pairs(c, &c.out.response.cookie_path); }
 
+// "https://host[:port]$request_uri"; the host has no variables, because its connections outlive a request.
+bool mirror_target(const AnnotationCall& c) {
+  std::string_view text = c.value;
+  const bool https = text.starts_with("https://");
+  if (!https && !text.starts_with("http://")) {
+    *c.error = in_quotes(c.value) + " is not an http or https URL";
+    return false;
+  }
+  text.remove_prefix(https ? 8 : 7);
+  const size_t end = std::min(text.find_first_of("/$"), text.size());
+  std::string host = resource::to_lower(text.substr(0, end));
+  std::string path(text.substr(end));
+  int64_t port = https ? 443 : 80;
+  if (const size_t colon = host.rfind(':'); colon != host.npos) {
+    if (!parse_int(std::string_view(host).substr(colon + 1), &port, c.error) || port < 1 || port > 65535) return false;
+    host.resize(colon);
+  }
+  if (!resource::is_dns_name(host)) {
+    *c.error = in_quotes(host) + " is not a host; variables may stand only behind it";
+    return false;
+  }
+  if (auto parsed = plugins::VariableTemplate::parse(path); !parsed) return *c.error = parsed.error().message, false;
+  MirrorOptions& mirror = c.out.mirror;
+  mirror.url_host = std::move(host);
+  mirror.url_port = static_cast<uint16_t>(port);
+  mirror.url_https = https;
+  mirror.url = path.empty() ? "/" : path.starts_with("/$request_uri") ? path.substr(1) : path;
+  return true;
+}
+
 bool mirror_body(const AnnotationCall& c) { return on_off(c, &c.out.mirror.body); }
 bool mirror_host(const AnnotationCall& c) {
   std::string host(c.value);
@@ -148,6 +179,10 @@ constexpr Annotation kTable[] = {
     {"disable-proxy-intercept-errors", Prefixes::kNginx, Scope::kRoute, no_interception,
      "`true`: `custom-http-errors` has no effect on these routes.", "true"},
     // Mirrors
+    {"mirror-target", Prefixes::kNginx, Scope::kRoute, mirror_target,
+     "A copy of each request goes to this URL, which may hold variables behind the host; the answer is dropped.",
+     "https://shadow.example.com$request_uri", Status::kWorks,
+     "Beats `mirror-target-service`. Requests with a body of more than 1 MiB are not copied."},
     {"mirror-host", Prefixes::kNginx, Scope::kRoute, mirror_host, "Host of the copies.", "shadow.example.com",
      Status::kWorks, "Also for the copies of `mirror-target-service`."},
     {"mirror-request-body", Prefixes::kNginx, Scope::kRoute, mirror_body, "`off`: the copies have no body.", "off"},

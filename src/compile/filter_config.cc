@@ -156,7 +156,10 @@ FilterSpec mirror(const MirrorOptions& options, const std::string& cluster) {
   FilterSpec out{"mirror", ConfigNode::map(), "mirror-"};
   out.stage = FilterSpec::Stage::kLate;
   out.config.set("cluster", text(cluster));
-  if (!options.host.empty()) out.config.set("host", text(options.host));
+  if (!options.host.empty() || !options.url_host.empty()) {
+    out.config.set("host", text(options.host.empty() ? options.url_host : options.host));
+  }
+  if (!options.url_host.empty()) out.config.set("target", text(options.url));
   if (!options.body) out.config.set("body", boolean(false));
   if (options.percentage < 100) out.config.set("percentage", number(options.percentage));
   return out;

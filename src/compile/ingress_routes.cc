@@ -208,13 +208,19 @@ class IngressCompiler {
   void mirror() {
     const MirrorOptions& options = annotations_.mirror;
     std::optional<ClusterKey> key;
-    if (!options.fqdn.empty()) {
+    const char* annotation = "mirror-target-service";
+    if (!options.url_host.empty()) {
+      annotation = "mirror-target";
+      out_.needs.push_back(options.url_host);
+      key = clusters_.key_of_url(options.url_host, options.url_port, options.url_https);
+    } else if (!options.fqdn.empty()) {
+      annotation = "mirror-target-fqdn";
       key = ClusterKey{options.fqdn, static_cast<uint16_t>(options.fqdn_port), {}};
     } else {
       key = existing_service("mirror-target-service", options.service_ns, options.service, options.service_port);
     }
     if (!key || options.percentage <= 0) return;
-    acquire_auxiliary(*key, options.fqdn.empty() ? "mirror-target-service" : "mirror-target-fqdn");
+    acquire_auxiliary(*key, annotation);
     mirror_cluster_ = key->name();
     notes_.push_back("copies " + std::to_string(options.percentage) + "% of the requests to " + mirror_cluster_);
   }
