@@ -396,6 +396,38 @@ def test_hash_by_several_variables(lab):
         backend.stop()
 
 
+# --- sluice.io/compat
+
+
+def test_compat_canary(lab):
+    host = lab.host()
+    canary = {"canary": "true", "canary-by-header": "x-c", "canary-by-cookie": "beta", "canary-weight": "100", "sluice.io/compat": "nginx"}
+    lab.apply(host, lab.ingress(host), lab.ingress(host, canary, "next", name="compat-canary", created=5))
+    for headers, body in [({}, b"next"), ({"x-c": "always"}, b"next"), ({"x-c": "never"}, b"base"), ({"cookie": "beta=never"}, b"base"),
+                          ({"x-c": "always", "cookie": "beta=never"}, b"next"), ({"x-c": "other", "cookie": "beta=never"}, b"base")]:
+        assert lab.get(host, headers=headers).body == body, headers
+    canary = {"canary": "true", "canary-by-header": "x-c", "canary-by-header-value": "a.c", "sluice.io/compat": "nginx"}
+    lab.apply(host, lab.ingress(host), lab.ingress(host, canary, "next", name="compat-canary", created=5))
+    assert [lab.get(host, headers={"x-c": v}).body for v in ("a.c", "abc", "always")] == [b"next", b"base", b"base"]
+
+
+def test_compat_paths(lab):
+    nginx = {"sluice.io/compat": "nginx"}
+    host = lab.route({"use-regex": "true", **nginx}, path="/foo/[A-Z]+", path_type="ImplementationSpecific")
+    assert lab.get(host, "/FOO/abc").status == 200
+    host = lab.route({"rewrite-target": "/x", **nginx}, path="/p")
+    assert lab.get(host, "/p/y").status == 200 and lab.last().path == "/x"
+    for annotations, status in [(nginx, 200), ({}, 404)]:
+        host = lab.route(annotations, path="/a.b", path_type="ImplementationSpecific")
+        assert [lab.get(host, p).status for p in ("/a.b", "/a.bc", "/axb")] == [200, status, 404]
+
+
+def test_compat_cors(lab):
+    preflight = {"origin": "http://o.test", "access-control-request-method": "PUT"}
+    host = lab.route({"enable-cors": "true", "sluice.io/compat": "nginx"})
+    assert "If-Modified-Since" in lab.get(host, method="OPTIONS", headers=preflight).header("access-control-allow-headers")
+
+
 # --- accepted, and what can't be understood
 
 
@@ -414,6 +446,7 @@ def test_accepted(lab):
 
 
 MALFORMED = {
+    "sluice.io/compat": ("envoy", '"envoy" is not one of higress, nginx'),
     "proxy-connect-timeout": ("5s", '"5s" is not a whole number'),
     "proxy-read-timeout": ("0", '"0" is not in 1..86400'),
     "proxy-send-timeout": ("x", '"x" is not a whole number'),

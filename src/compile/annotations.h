@@ -54,7 +54,7 @@ struct ServiceOptions {
   config::HashPolicy hash;  // upstream-hash-by
   bool affinity = false;    // the cookie below beats `hash`
   config::AffinityCookie cookie;
-  bool affinity_sticky = false;  // towards canaries too
+  std::optional<bool> affinity_sticky;  // towards canaries too
   std::string cookie_name = "INGRESSCOOKIE";
   std::optional<int64_t> cookie_max_age, cookie_expires;
   std::shared_ptr<const UpstreamPolicy> policy;  // sluice.io/upstream; null: none
@@ -202,6 +202,7 @@ struct ResponseOptions {
 };
 
 struct IngressOptions {
+  bool as_nginx = false;  // sluice.io/compat: where nginx and Higress differ, as nginx
   CanaryOptions canary;
   // Not empty: the routes answer 503, because an annotation that restricts access could not be understood. Says which.
   std::string refusal;

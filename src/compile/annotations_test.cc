@@ -102,7 +102,7 @@ TEST(Annotations, Errors) {
        "mcp-sse; least_request is used"},
       {"load-balance", "mcp-sse", "\"mcp-sse\" has no meaning here; least_request is used"},
       {"upstream-hash-by", "host",
-       "\"host\" is not one of $request_uri, $host, $remote_addr, $http_<header>, "
+       "\"host\" is not made of variables such as $request_uri, $host, $remote_addr, $http_<header>, "
        "$arg_<parameter>; round robin is used"},
       {"session-cookie-max-age", "-1", "\"-1\" is not a number of seconds"},
       {"ssl-cipher", "RC4:ECDHE-RSA-AES128-GCM-SHA256",

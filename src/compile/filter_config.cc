@@ -19,7 +19,11 @@ ConfigNode text_list(const std::vector<std::string>& values) {
   return out;
 }
 
-FilterSpec cors(const CorsOptions& options) {
+FilterSpec cors(CorsOptions options, bool as_nginx) {
+  if (as_nginx && options.allow_headers.empty()) {
+    options.allow_headers = {"DNT",           "Keep-Alive",   "User-Agent", "X-Requested-With", "If-Modified-Since",
+                             "Cache-Control", "Content-Type", "Range",      "Authorization"};
+  }
   FilterSpec out{"cors", ConfigNode::map(), "enable-cors"};
   out.config.set("allow_origins", text_list(options.allow_origins));
   if (!options.allow_methods.empty()) out.config.set("allow_methods", text_list(options.allow_methods));
@@ -230,8 +234,9 @@ PathRewrite by_rewrite_target(const std::string& target, const config::PathMatch
     groups |= target[i] == '$' && target[i + 1] >= '0' && target[i + 1] <= '9';
   std::string to = target;
   if (groups) std::replace(to.begin(), to.end(), '$', '\\');
-  if (path.kind == Kind::kPrefixRegex) return {"regex", path.text + ".*", to};
-  if (path.kind == Kind::kFullRegex) return {"regex", path.text + "$", to};
+  const std::string start = path.ignore_case ? "(?i)" : "";
+  if (path.kind == Kind::kPrefixRegex) return {"regex", start + path.text + ".*", to};
+  if (path.kind == Kind::kFullRegex) return {"regex", start + path.text + "$", to};
   if (path.text.empty()) return {"regex", "^/", to};
   // Every occurrence of the path's text, as Higress does it.
   if (path.ignore_case) return {"regex", "(?i)" + escaped(path.text), to};
@@ -324,7 +329,7 @@ std::vector<FilterSpec> route_filters(const IngressOptions& options, const Route
     spec.config.set("steps", options.directives);
     spec.guards = true;
   }
-  if (options.cors.enable) out.push_back(cors(options.cors));
+  if (options.cors.enable) out.push_back(cors(options.cors, options.as_nginx));
   const SizeOptions& size = options.size;
   if (size.request_body > 0) out.push_back(size_limit("request_body_bytes", size.request_body, "proxy-body-size"));
   const bool or_authenticated = options.satisfy_any && (facts.auth_users || facts.auth_target);

@@ -99,7 +99,11 @@ class IngressCompiler {
       report_annotation(Severity::kWarning, "canary-by-header-", "has no effect without canary-by-header");
     }
     auto rule = std::make_shared<CanaryRule>();
-    rule->condition = canary_condition(options);
+    if (annotations_.as_nginx) {
+      rule->cascade = canary_cascade(options);
+    } else {
+      rule->condition = canary_condition(options);
+    }
     rule->weight = static_cast<uint64_t>(options.weight);
     if (options.weight_total) rule->weight_total = static_cast<uint64_t>(*options.weight_total);
     canary_ = std::move(rule);
@@ -292,7 +296,7 @@ class IngressCompiler {
   // A client keeps the side of a canary by the cookie of its affinity.
   std::shared_ptr<const config::HashPolicy> sticky_affinity() const {
     const ServiceOptions& options = annotations_.service;
-    if (!options.affinity || !options.affinity_sticky) return nullptr;
+    if (!options.affinity || !options.affinity_sticky.value_or(annotations_.as_nginx)) return nullptr;
     return std::make_shared<const config::HashPolicy>(affinity_policy(options));
   }
 
