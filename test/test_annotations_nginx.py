@@ -445,7 +445,13 @@ def test_accepted(lab):
         assert NGINX_ROWS[key][2] == "accepted"
 
 
+def test_ssl_passthrough_is_reported(lab):
+    host = lab.route({"ssl-passthrough": "true"})
+    assert lab.get(host).status == 200 and "ssl-passthrough]: has no effect: TLS ends at the gateway" in lab.messages(host)
+
+
 MALFORMED = {
+    "ssl-passthrough": ("x", '"x" is not true or false'),
     "sluice.io/compat": ("envoy", '"envoy" is not one of higress, nginx'),
     "proxy-connect-timeout": ("5s", '"5s" is not a whole number'),
     "proxy-read-timeout": ("0", '"0" is not in 1..86400'),
