@@ -5,6 +5,7 @@
 
 #include "event/loop.h"
 #include "net/dns.h"
+#include "proxy/access_log.h"
 #include "source/directory.h"
 #include "source/files.h"
 #include "source/kube/kube_source.h"
@@ -18,6 +19,7 @@ compile::Options compile_options(const LoadFlags& flags) {
   compile::Options options;
   options.ingress_class = flags.ingress_class;
   options.system_namespace = flags.system_namespace;
+  options.check_access_log_format = proxy::AccessLogFormat::check;
   return options;
 }
 

@@ -109,17 +109,8 @@ bool auth_tls_secret(const AnnotationCall& c) {
 }
 // Names that are not offered are dropped; if none is left the default list applies.
 bool cipher_list(const AnnotationCall& c, std::string* out) {
-  static constexpr std::string_view kOffered[] = {"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256",
-                                                  "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
-                                                  "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305"};
   std::string list;
-  for (const std::string& name : split_list(c.value, ": ,")) {
-    if (std::find(std::begin(kOffered), std::end(kOffered), name) == std::end(kOffered)) {
-      *c.error = in_quotes(name) + " is ignored: it is not a cipher suite of TLS 1.2 with ECDHE and AEAD";
-    } else {
-      list += (list.empty() ? "" : ":") + name;
-    }
-  }
+  for (const std::string& name : split_list(c.value, ": ,")) add_cipher(name, &list, c.error);
   *out = std::move(list);
   return true;
 }

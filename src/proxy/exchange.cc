@@ -102,11 +102,12 @@ bool Exchange::start(bool end) {
   if (request_.path != "*") request_.path = normalize_path(request_.path, arena());
 
   const http::ConnectionInfo& connection = downstream_->connection();
-  client_ = proxy::client_address(request_, connection, worker_.options().trusted_hops);
+  const uint32_t trusted_hops = globals.trusted_hops.value_or(worker_.options().trusted_hops);
+  client_ = proxy::client_address(request_, connection, trusted_hops);
   ForwardingFacts facts;
   facts.connection = &connection;
   facts.client = &client_;
-  facts.trusted_hops = worker_.options().trusted_hops;
+  facts.trusted_hops = trusted_hops;
   facts.start_time_ms = start_wall_us_ / 1000;
   facts.add_x_real_ip = globals.add_x_real_ip;
   facts.x_envoy_headers = !globals.disable_x_envoy_headers;
@@ -351,7 +352,8 @@ void Exchange::send_continue() {
 UpstreamRequest::Target Exchange::target_of(upstream::ClusterState& cluster) {
   UpstreamRequest::Target target;
   target.cluster = &cluster;
-  target.retry = route_->retry ? route_->retry.get() : &kDefaultRetry;
+  const config::RetryPolicy* retry = route_->retry ? route_->retry.get() : snapshot_->globals->retry.get();
+  target.retry = retry ? retry : &kDefaultRetry;
   const config::HashPolicy& policy = cluster.config().hash;
   target.has_hash = hash_of(policy, &target.hash);
   affinity_ = policy.cookie ? &policy : nullptr;

@@ -117,6 +117,7 @@ class Exchange final : public http::StreamHandler,
   void end_tunnel_if_done();
   std::unique_ptr<TunnelRecord> compact_texts();
   LogRecord make_record();
+  bool is_logged(int status);
   std::string trace_operation() const;
   void record_trace(const LogRecord& record, uint64_t duration_us, int status);
   void update_request_flow();

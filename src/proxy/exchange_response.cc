@@ -1,3 +1,5 @@
+#include <re2/re2.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cstring>
@@ -523,6 +525,19 @@ void Exchange::record_trace(const LogRecord& record, uint64_t duration_us, int s
   worker_.tracer().finish(*trace_, finished);
 }
 
+// Whether the global options want this exchange in the access log.
+bool Exchange::is_logged(int status) {
+  const config::Globals& globals = *snapshot_->globals;
+  if (!globals.access_log || globals.access_log_filters.empty() || status < 200 || status > 299)
+    return globals.access_log;
+  const std::string_view host = tunnel_ ? tunnel_->record.authority : request_.authority;
+  for (const config::AccessLogFilter& filter : globals.access_log_filters) {
+    if (!re2::RE2::FullMatch(re2::StringPiece(host.data(), host.size()), *filter.host)) continue;
+    return worker_.random().below(100) < filter.sample_percent;
+  }
+  return true;
+}
+
 // Statistics and the access log. The last look at heads and filters' fields.
 void Exchange::record() {
   const uint64_t duration_us = (loop().now_ns() - start_ns_) / 1000;
@@ -546,7 +561,7 @@ void Exchange::record() {
     cluster.overflows += flags_.has(ResponseFlag::kUpstreamOverflow);
     cluster.no_healthy += flags_.has(ResponseFlag::kNoHealthyUpstream);
   }
-  AccessLog::Producer* log = worker_.access_log();
+  AccessLog::Producer* log = is_logged(logged_status) ? worker_.access_log() : nullptr;
   if (!log && !(trace_ && trace_->sampled)) return;
 
   LogRecord record = tunnel_ ? tunnel_->record : make_record();
