@@ -860,7 +860,7 @@ MALFORMED = {
     "proxy-ssl-verify": ("true", '"true" is not on or off'),
     "proxy-ssl-server-name": ("true", '"true" is not on or off'),
     "load-balance": ("ewma", '"ewma" is not one of round_robin, random'),
-    "upstream-hash-by": ("host", '"host" is not one of $request_uri'),
+    "upstream-hash-by": ("host", '"host" is not made of variables such as $request_uri'),
     "session-cookie-max-age": ("-1", '"-1" is not a number of seconds'),
     "session-cookie-expires": ("1h", '"1h" is not a whole number'),
     "affinity-mode": ("x", '"x" is not one of balanced, persistent'),

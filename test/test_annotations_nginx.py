@@ -303,6 +303,131 @@ def test_mirror_host_and_body(lab):
     assert copy.header("host") == "copy.test" and copy.body == b"" and copy.method == "POST"
 
 
+# --- snippets
+
+
+SNIPPET = """
+# what people write
+more_set_headers "X-Frame-Options: DENY" "server-info:";
+add_header X-Seen $arg_seen;
+add_header X-Always yes always;
+proxy_set_header X-Forwarded-User $http_x_user;
+proxy_set_header Host inner.test;
+proxy_hide_header x-internal;
+if ($request_method = TRACE) { return 405; }
+if ($http_user_agent ~* "badbot") { return 403 "go away"; }
+if ($arg_old) { return 301 https://$host/new; }
+rewrite ^/a/(\\d+)$ /b/$1 last;
+rewrite ^/gone$ /there redirect;
+location ~ /[.]git { deny all; }
+"""
+
+
+@pytest.mark.parametrize("key", ["configuration-snippet", "server-snippet"])
+def test_snippet(lab, key):
+    host = lab.route({key: SNIPPET.replace("\\\\", "\\")})
+    assert lab.messages(host) == ""
+    answer = lab.get(host, "/?seen=1", headers={"x-user": "me"})
+    assert answer.status == 200 and answer.header("x-frame-options") == "DENY"
+    assert answer.header("x-seen") == "1" and answer.header("x-internal") is None
+    assert lab.last().header("x-forwarded-user") == "me" and lab.last().header("host") == "inner.test"
+    assert lab.get(host, "/status/500").header("x-seen") is None
+    assert lab.get(host, "/status/500").header("x-always") == "yes"
+    assert lab.get(host, method="TRACE").status == 405
+    answer = lab.get(host, headers={"user-agent": "BadBot/1"})
+    assert (answer.status, answer.body) == (403, b"go away")
+    assert lab.get(host, "/?old=1").header("location") == f"https://{host}/new"
+    assert lab.get(host, "/a/7?q").status == 200 and lab.last().path == "/b/7?q"
+    answer = lab.get(host, "/gone?x=1")
+    assert (answer.status, answer.header("location")) == (302, "/there?x=1")
+    assert lab.get(host, "/.git/config").status == 403
+
+
+def test_snippet_allow_and_deny(lab):
+    assert lab.get(lab.route({"configuration-snippet": "allow 127.0.0.1; deny all;"})).status == 200
+    assert lab.get(lab.route({"configuration-snippet": "deny 127.0.0.1; allow all;"})).status == 403
+    host = lab.route({"configuration-snippet": "allow 10.0.0.0/8; deny all;"})
+    assert lab.get(host).status == 403 and lab.get(host).header("x-internal") is None
+
+
+def test_snippet_tells_what_it_cannot(lab):
+    host = lab.route({"configuration-snippet": "proxy_cache x;\nadd_header a b;\nset $y 1;", "stream-snippet": "x;"})
+    told = lab.messages(host)
+    assert "line 1: proxy_cache can't be translated; line 3: set can't be translated" in told and "stream-snippet]: has no effect" in told
+    assert lab.get(host).header("a") == "b"
+    for text in ("deny nonsense;", "auth_basic x;", "deny all", "if (-f $x) { return 403; }"):
+        host = lab.route({"configuration-snippet": text})
+        assert lab.get(host).status == 503 and "line 1: " in lab.messages(host), text
+
+
+def test_snippet_and_canary(lab):
+    """The snippet of the base holds for its canary too."""
+    host = lab.host()
+    lab.apply(host, lab.ingress(host, {"configuration-snippet": "if ($arg_x = 1) { return 403; } add_header a b;"}),
+              lab.ingress(host, {"canary": "true", "canary-by-header": "x-c"}, "next", name="snippet-canary", created=5))
+    answer = lab.get(host, headers={"x-c": "always"})
+    assert answer.body == b"next" and answer.header("a") == "b"
+    assert lab.get(host, "/?x=1", headers={"x-c": "always"}).status == 403
+
+
+def test_mirror_target(lab):
+    lab.seen.clear()
+    shadow = lab.backends["shadow"]
+    for target, path in [(f"http://localhost:{shadow.port}$request_uri", "/p?q=1"), (f"http://localhost:{shadow.port}/m/$host/$arg_q", None)]:
+        host = lab.route({"mirror-target": target})
+        wait_until(lambda: lab.get(host, "/p?q=1").status == 200, 3)
+        wait_until(lambda: (lab.get(host, "/p?q=1"), any(name == "shadow" for name, _ in lab.seen))[1], 5)
+        copy = next(request for name, request in reversed(lab.seen) if name == "shadow")
+        assert copy.header("host") == "localhost" and copy.path == (path or f"/m/{host}/1")
+        lab.seen.clear()
+
+
+def test_hash_by_several_variables(lab):
+    backends, _ = pods(lab, "composite", 4)
+    host = lab.route({"upstream-hash-by": "$host-$arg_a-$http_x_b"}, backend="composite")
+    seen = set()
+    for a in range(8):
+        for b in range(4):
+            answers = {lab.get(host, f"/x{n}?a={a}", headers={"x-b": str(b)}).body for n in range(3)}
+            assert len(answers) == 1
+            seen |= answers
+    assert len(seen) == 4
+    for backend in backends:
+        backend.stop()
+
+
+# --- sluice.io/compat
+
+
+def test_compat_canary(lab):
+    host = lab.host()
+    canary = {"canary": "true", "canary-by-header": "x-c", "canary-by-cookie": "beta", "canary-weight": "100", "sluice.io/compat": "nginx"}
+    lab.apply(host, lab.ingress(host), lab.ingress(host, canary, "next", name="compat-canary", created=5))
+    for headers, body in [({}, b"next"), ({"x-c": "always"}, b"next"), ({"x-c": "never"}, b"base"), ({"cookie": "beta=never"}, b"base"),
+                          ({"x-c": "always", "cookie": "beta=never"}, b"next"), ({"x-c": "other", "cookie": "beta=never"}, b"base")]:
+        assert lab.get(host, headers=headers).body == body, headers
+    canary = {"canary": "true", "canary-by-header": "x-c", "canary-by-header-value": "a.c", "sluice.io/compat": "nginx"}
+    lab.apply(host, lab.ingress(host), lab.ingress(host, canary, "next", name="compat-canary", created=5))
+    assert [lab.get(host, headers={"x-c": v}).body for v in ("a.c", "abc", "always")] == [b"next", b"base", b"base"]
+
+
+def test_compat_paths(lab):
+    nginx = {"sluice.io/compat": "nginx"}
+    host = lab.route({"use-regex": "true", **nginx}, path="/foo/[A-Z]+", path_type="ImplementationSpecific")
+    assert lab.get(host, "/FOO/abc").status == 200
+    host = lab.route({"rewrite-target": "/x", **nginx}, path="/p")
+    assert lab.get(host, "/p/y").status == 200 and lab.last().path == "/x"
+    for annotations, status in [(nginx, 200), ({}, 404)]:
+        host = lab.route(annotations, path="/a.b", path_type="ImplementationSpecific")
+        assert [lab.get(host, p).status for p in ("/a.b", "/a.bc", "/axb")] == [200, status, 404]
+
+
+def test_compat_cors(lab):
+    preflight = {"origin": "http://o.test", "access-control-request-method": "PUT"}
+    host = lab.route({"enable-cors": "true", "sluice.io/compat": "nginx"})
+    assert "If-Modified-Since" in lab.get(host, method="OPTIONS", headers=preflight).header("access-control-allow-headers")
+
+
 # --- accepted, and what can't be understood
 
 
@@ -320,7 +445,14 @@ def test_accepted(lab):
         assert NGINX_ROWS[key][2] == "accepted"
 
 
+def test_ssl_passthrough_is_reported(lab):
+    host = lab.route({"ssl-passthrough": "true"})
+    assert lab.get(host).status == 200 and "ssl-passthrough]: has no effect: TLS ends at the gateway" in lab.messages(host)
+
+
 MALFORMED = {
+    "ssl-passthrough": ("x", '"x" is not true or false'),
+    "sluice.io/compat": ("envoy", '"envoy" is not one of higress, nginx'),
     "proxy-connect-timeout": ("5s", '"5s" is not a whole number'),
     "proxy-read-timeout": ("0", '"0" is not in 1..86400'),
     "proxy-send-timeout": ("x", '"x" is not a whole number'),
@@ -344,6 +476,7 @@ MALFORMED = {
     "proxy-cookie-domain": ("a", '"a" is not "off" or two texts'),
     "proxy-cookie-path": ("a b c", '"a b c" is not "off" or two texts'),
     "disable-proxy-intercept-errors": ("x", '"x" is not true or false'),
+    "mirror-target": ("x", '"x" is not an http or https URL'),
     "mirror-host": ("a/b", '"a/b" is not a host'),
     "mirror-request-body": ("true", '"true" is not on or off'),
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "plugins/variables.h"
 #include "resource/reader.h"
 #include "resource/yaml.h"
 
@@ -287,10 +288,17 @@ bool parse_hash_by(std::string_view text, config::HashPolicy* out, std::string* 
     hash.source = Source::kQuery;
     hash.name = text.substr(5);
   } else {
-    *error = in_quotes(text) +
-             " is not one of $request_uri, $host, $remote_addr, $http_<header>, $arg_<parameter>; "
-             "round robin is used";
-    return false;
+    // Texts of several variables, as nginx has them.
+    auto parsed = plugins::VariableTemplate::parse(text);
+    if (!parsed || text.find('$') == text.npos) {
+      *error = in_quotes(text) +
+               " is not made of variables such as $request_uri, $host, $remote_addr, $http_<header>, $arg_<parameter>; "
+               "round robin is used";
+      return false;
+    }
+    hash.source = Source::kTemplate;
+    hash.name = text;
+    hash.text = std::make_shared<const plugins::VariableTemplate>(std::move(*parsed));
   }
   *out = std::move(hash);
   return true;

@@ -299,6 +299,7 @@ std::string annotations_documentation() {
 }
 
 bool path_is_regex(const IngressOptions& options, std::string_view path) {
+  if (options.as_nginx) return options.use_regex || options.full_path_regex || !options.rewrite_target.empty();
   if (!options.has_rewrite_family()) return false;
   if (options.use_regex || options.full_path_regex) return true;
   const std::string& target = options.rewrite_target;

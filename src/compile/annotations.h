@@ -55,7 +55,7 @@ struct ServiceOptions {
   config::HashPolicy hash;  // upstream-hash-by
   bool affinity = false;    // the cookie below beats `hash`
   config::AffinityCookie cookie;
-  bool affinity_sticky = false;  // towards canaries too
+  std::optional<bool> affinity_sticky;  // towards canaries too
   std::string cookie_name = "INGRESSCOOKIE";
   std::optional<int64_t> cookie_max_age, cookie_expires;
   std::shared_ptr<const UpstreamPolicy> policy;  // sluice.io/upstream; null: none
@@ -186,10 +186,14 @@ struct MirrorOptions {
   uint16_t service_port = 0;        // 0: its first port
   std::string fqdn;                 // beats the service
   int64_t fqdn_port = 80;
+  std::string url;       // mirror-target without scheme and host, with variables; beats both
+  std::string url_host;  // empty: no URL
+  uint16_t url_port = 0;
+  bool url_https = false;
   int64_t percentage = 100;
   std::string host;  // of the copies; empty: the request's with `-shadow`
   bool body = true;
-  bool any() const { return !service.empty() || !fqdn.empty(); }
+  bool any() const { return !service.empty() || !fqdn.empty() || !url_host.empty(); }
 };
 
 struct FallbackOptions {
@@ -204,6 +208,7 @@ struct ResponseOptions {
 };
 
 struct IngressOptions {
+  bool as_nginx = false;  // sluice.io/compat: where nginx and Higress differ, as nginx
   CanaryOptions canary;
   // Not empty: the routes answer 503, because an annotation that restricts access could not be understood. Says which.
   std::string refusal;
@@ -234,6 +239,7 @@ struct IngressOptions {
   HeaderControl request_headers, response_headers;
   RateLimitOptions rate_limit;
   ResponseOptions response;
+  plugins::ConfigNode directives;          // of snippets: a list of steps; null: none
   std::string redirect_from, redirect_to;  // of Location; empty: kept
   std::vector<FilterOptions> filters;      // sluice.io/filters, in order
   std::vector<DestinationLine> destinations;

@@ -205,8 +205,10 @@ constexpr Annotation kTable[] = {
      "Query parameter of `load-balance: mcp-sse`.", "sessionId", Status::kAccepted,
      "No effect: `mcp-sse` acts as least_request."},
     {"upstream-hash-by", Prefixes::kBoth, Scope::kService, hash_by,
-     "Consistent hash of `$request_uri`, `$host`, `$remote_addr`, `$http_<header>` or `$arg_<parameter>`.",
-     "$http_x-user", Status::kWorks, "Other texts: round robin."},
+     "Consistent hash of `$request_uri`, `$host`, `$remote_addr`, `$http_<header>`, `$arg_<parameter>`, or of a text "
+     "of "
+     "several variables such as `$host$request_uri`.",
+     "$http_x-user", Status::kWorks, "Higress: only one variable. Texts with an unknown one: round robin."},
     {"affinity", Prefixes::kBoth, Scope::kService, affinity,
      "Keeps a client at its endpoint by a cookie, which the gateway sets.", "cookie"},
     {"session-cookie-name", Prefixes::kBoth, Scope::kService, cookie_name,

@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "compile/annotation_parsers.h"
+#include "compile/nginx_snippet.h"
 #include "plugins/schema.h"
+#include "plugins/variables.h"
 #include "resource/reader.h"
 
 namespace sluice::compile {
@@ -78,6 +80,36 @@ bool rewrite_pairs(const AnnotationCall& c, std::vector<std::pair<std::string, s
 bool cookie_domain(const AnnotationCall& c) { return rewrite_pairs(c, &c.out.response.cookie_domain); }
 bool cookie_path(const AnnotationCall& c) { return rewrite_pairs(c, &c.out.response.cookie_path); }
 
+// "https://host[:port]$request_uri"; the host has no variables, because its connections outlive a request.
+bool mirror_target(const AnnotationCall& c) {
+  std::string_view text = c.value;
+  const bool https = text.starts_with("https://");
+  if (!https && !text.starts_with("http://")) {
+    *c.error = in_quotes(c.value) + " is not an http or https URL";
+    return false;
+  }
+  text.remove_prefix(https ? 8 : 7);
+  const size_t end = std::min(text.find_first_of("/$"), text.size());
+  std::string host = resource::to_lower(text.substr(0, end));
+  std::string path(text.substr(end));
+  int64_t port = https ? 443 : 80;
+  if (const size_t colon = host.rfind(':'); colon != host.npos) {
+    if (!parse_int(std::string_view(host).substr(colon + 1), &port, c.error) || port < 1 || port > 65535) return false;
+    host.resize(colon);
+  }
+  if (!resource::is_dns_name(host)) {
+    *c.error = in_quotes(host) + " is not a host; variables may stand only behind it";
+    return false;
+  }
+  if (auto parsed = plugins::VariableTemplate::parse(path); !parsed) return *c.error = parsed.error().message, false;
+  MirrorOptions& mirror = c.out.mirror;
+  mirror.url_host = std::move(host);
+  mirror.url_port = static_cast<uint16_t>(port);
+  mirror.url_https = https;
+  mirror.url = path.empty() ? "/" : path.starts_with("/$request_uri") ? path.substr(1) : path;
+  return true;
+}
+
 bool mirror_body(const AnnotationCall& c) { return on_off(c, &c.out.mirror.body); }
 bool mirror_host(const AnnotationCall& c) {
   std::string host(c.value);
@@ -88,7 +120,45 @@ bool mirror_host(const AnnotationCall& c) {
   return c.out.mirror.host = std::move(host), true;
 }
 
+// Adds what can be translated, the host's before the location's, as the table has them.
+bool snippet(const AnnotationCall& c) {
+  NginxSnippet translated = translate_nginx_snippet(c.raw);
+  for (const std::string& problem : translated.problems) *c.error += (c.error->empty() ? "" : "; ") + problem;
+  if (!translated.lost_guard.empty()) return false;
+  if (translated.steps.items().empty()) return true;
+  if (c.out.directives.is_null()) c.out.directives = plugins::ConfigNode::list();
+  for (const plugins::ConfigNode& step : translated.steps.items()) c.out.directives.add(step);
+  return true;
+}
+
+bool stream_snippet(const AnnotationCall& c) {
+  *c.error = "has no effect: directives about TCP and UDP servers can't be translated";
+  return true;
+}
+
+bool ssl_passthrough(const AnnotationCall& c) {
+  bool on;
+  if (!parse_bool(c.raw, &on, c.error)) return false;
+  if (on)
+    *c.error = "has no effect: TLS ends at the gateway; use backend-protocol: HTTPS to encrypt the way to the service";
+  return true;
+}
+
+constexpr std::string_view kSnippetDifference =
+    "`more_set_headers`, `more_clear_headers`, `more_set_input_headers`, `add_header`, `proxy_set_header`, "
+    "`proxy_hide_header`, `return`, `rewrite`, `allow` and `deny`, also in `if` on one variable and in `location` are "
+    "translated; each other directive is reported with its line and has no effect. One that was to keep somebody out "
+    "closes the routes, as does a mistake in the syntax.";
+
 constexpr Annotation kTable[] = {
+    // Snippets
+    {"server-snippet", Prefixes::kNginx, Scope::kRoute, snippet, "Directives of nginx for the Ingress's routes.",
+     "location ~ /[.]git { deny all; }", Status::kWorks,
+     "As `configuration-snippet`; holds for the routes of this Ingress (nginx: for its hosts).", IfInvalid::kClose},
+    {"configuration-snippet", Prefixes::kNginx, Scope::kRoute, snippet, "Directives of nginx for the Ingress's routes.",
+     "more_set_headers \"X-Frame-Options: DENY\";", Status::kWorks, kSnippetDifference, IfInvalid::kClose},
+    {"stream-snippet", Prefixes::kNginx, Scope::kRoute, stream_snippet, "Directives of nginx about TCP and UDP.",
+     "server { listen 8000; proxy_pass 127.0.0.1:80; }", Status::kAccepted, "No effect, and reported."},
     // Hosts
     {"server-alias", Prefixes::kNginx, Scope::kHost, server_alias,
      "Further host names, also `*.domain`, for the paths of the Ingress's first host, its canaries included.",
@@ -102,6 +172,9 @@ constexpr Annotation kTable[] = {
     {"ssl-prefer-server-ciphers", Prefixes::kNginx, Scope::kHost, prefer_server_ciphers,
      "`false`: of the cipher suites of TLS 1.2 the client's preferred one is taken.", "false", Status::kWorks,
      "Suites of equal strength are always the client's choice."},
+    {"ssl-passthrough", Prefixes::kNginx, Scope::kHost, ssl_passthrough,
+     "TLS goes to the service without being ended here.", "true", Status::kAccepted,
+     "No effect, and reported: TLS ends at the gateway."},
     // Redirects and responses
     {"temporal-redirect-code", Prefixes::kNginx, Scope::kRoute, temporal_code,
      "Status of `temporal-redirect`: 301, 302, 303, 307 or 308; default 302.", "307"},
@@ -117,6 +190,10 @@ constexpr Annotation kTable[] = {
     {"disable-proxy-intercept-errors", Prefixes::kNginx, Scope::kRoute, no_interception,
      "`true`: `custom-http-errors` has no effect on these routes.", "true"},
     // Mirrors
+    {"mirror-target", Prefixes::kNginx, Scope::kRoute, mirror_target,
+     "A copy of each request goes to this URL, which may hold variables behind the host; the answer is dropped.",
+     "https://shadow.example.com$request_uri", Status::kWorks,
+     "Beats `mirror-target-service`. Requests with a body of more than 1 MiB are not copied."},
     {"mirror-host", Prefixes::kNginx, Scope::kRoute, mirror_host, "Host of the copies.", "shadow.example.com",
      Status::kWorks, "Also for the copies of `mirror-target-service`."},
     {"mirror-request-body", Prefixes::kNginx, Scope::kRoute, mirror_body, "`off`: the copies have no body.", "off"},

@@ -8,7 +8,17 @@ namespace {
 using namespace read;
 using Scope = AnnotationScope;
 
+bool compat(const AnnotationCall& c) {
+  size_t index;
+  if (!one_word(c, {"higress", "nginx"}, &index)) return false;
+  return c.out.as_nginx = index == 1, true;
+}
+
 constexpr Annotation kTable[] = {
+    {"compat", Prefixes::kSluice, Scope::kMatch, compat,
+     "`nginx` or `higress` (the default): whose meaning holds where the two differ. See "
+     "[Where nginx and Higress differ](../compatibility.md#where-nginx-and-higress-differ).",
+     "nginx"},
     {"filters", Prefixes::kSluice, Scope::kRoute, filters,
      "Native plugins of the routes, in order: a YAML list of `{name, config}`; see [Use filters](filters.md).",
      "[{name: cors}]"},

@@ -73,9 +73,9 @@ TEST(Annotations, Prefixes) {
             "warning: Ingress ns/a: metadata.annotations[nginx.ingress.kubernetes.io/timeout]: is "
             "not read with this prefix; "
             "write higress.io/timeout\n");
-  EXPECT_EQ(parse({{nginx + "configuration-snippet", "x"}}).messages,
+  EXPECT_EQ(parse({{nginx + "no-such-thing", "x"}}).messages,
             "warning: Ingress ns/a: "
-            "metadata.annotations[nginx.ingress.kubernetes.io/configuration-snippet]: is not supported "
+            "metadata.annotations[nginx.ingress.kubernetes.io/no-such-thing]: is not supported "
             "and has no effect\n");
   EXPECT_EQ(parse({{higress + "upstream-vhost", "  \n "}}).messages,
             "warning: Ingress ns/a: metadata.annotations[higress.io/upstream-vhost]: is empty and "
@@ -102,7 +102,7 @@ TEST(Annotations, Errors) {
        "mcp-sse; least_request is used"},
       {"load-balance", "mcp-sse", "\"mcp-sse\" has no meaning here; least_request is used"},
       {"upstream-hash-by", "host",
-       "\"host\" is not one of $request_uri, $host, $remote_addr, $http_<header>, "
+       "\"host\" is not made of variables such as $request_uri, $host, $remote_addr, $http_<header>, "
        "$arg_<parameter>; round robin is used"},
       {"session-cookie-max-age", "-1", "\"-1\" is not a number of seconds"},
       {"ssl-cipher", "RC4:ECDHE-RSA-AES128-GCM-SHA256",

@@ -118,12 +118,50 @@ std::optional<ValueMatch> canary_condition(const CanaryOptions& options) {
   return out;
 }
 
-std::shared_ptr<const Route> conditional_canary(const HostRoute& base, const HostRoute& canary) {
+std::vector<CanaryRule::Decision> canary_cascade(const CanaryOptions& options) {
+  std::vector<CanaryRule::Decision> out;
+  std::string unused;
+  auto add = [&](std::string name, ValueMatch::Kind kind, std::string value, bool canary) {
+    ValueMatch match;
+    match.kind = kind;
+    match.name = std::move(name);
+    match.value = std::move(value);
+    if (kind == ValueMatch::Kind::kRegex) compile_regex(match.value, &match.regex, &unused);
+    out.push_back({std::move(match), canary});
+  };
+  using Kind = ValueMatch::Kind;
+  if (!options.header.empty()) {
+    if (!options.header_value.empty()) {
+      add(options.header, Kind::kExact, options.header_value, true);
+    } else if (!options.header_pattern.empty()) {
+      add(options.header, Kind::kRegex, ".*(?:" + options.header_pattern + ").*", true);
+    } else {
+      add(options.header, Kind::kExact, "always", true);
+      add(options.header, Kind::kExact, "never", false);
+    }
+  }
+  if (options.cookie.empty()) return out;
+  const std::string name = re2::RE2::QuoteMeta(options.cookie);
+  add("cookie", Kind::kRegex, "(.*;\\s*)?" + name + "=always(\\s*;.*)?", true);
+  add("cookie", Kind::kRegex, "(.*;\\s*)?" + name + "=never(\\s*;.*)?", false);
+  return out;
+}
+
+std::shared_ptr<const Route> kept_from_canary(const HostRoute& base, const HostRoute& canary,
+                                              const ValueMatch& condition) {
+  auto out = std::make_shared<Route>(*base.route);
+  out->conditions.push_back(condition);
+  out->notes.push_back("kept from canary " + canary.route->name);
+  return out;
+}
+
+std::shared_ptr<const Route> conditional_canary(const HostRoute& base, const HostRoute& canary,
+                                                const ValueMatch& condition) {
   auto out = std::make_shared<Route>(*base.route);
   out->name = canary.route->name;
   out->stats_slot = canary.route->stats_slot;
   out->origin = canary.route->origin;
-  out->conditions.push_back(*canary.canary->condition);
+  out->conditions.push_back(condition);
   out->destinations = canary.route->destinations;
   out->total_weight = canary.route->total_weight;
   out->filters = with_header_filters(base, header_filters(canary));

@@ -15,7 +15,13 @@ namespace sluice::compile {
 // Nothing for a weight canary.
 std::optional<config::ValueMatch> canary_condition(const CanaryOptions& options);
 
-std::shared_ptr<const config::Route> conditional_canary(const HostRoute& base, const HostRoute& canary);
+std::shared_ptr<const config::Route> conditional_canary(const HostRoute& base, const HostRoute& canary,
+                                                        const config::ValueMatch& condition);
+// The base itself for the requests that must not go to the canary.
+std::shared_ptr<const config::Route> kept_from_canary(const HostRoute& base, const HostRoute& canary,
+                                                      const config::ValueMatch& condition);
+// nginx's order: the header, `always` or `never` (or the given value or pattern), then the cookie.
+std::vector<CanaryRule::Decision> canary_cascade(const CanaryOptions& options);
 
 // `canaries` by age, not empty.
 std::shared_ptr<const config::Route> weighted_canaries(const HostRoute& base,

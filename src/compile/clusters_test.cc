@@ -301,7 +301,8 @@ TEST(ServiceOptions, HashAndAffinity) {
   EXPECT_EQ(apply(note("higress.io/upstream-hash-by", "$http_X-User_id")).hash.name, "x-user_id");
   EXPECT_EQ(apply(note("higress.io/upstream-hash-by", "$arg_Q")).hash.name, "Q");
   EXPECT_EQ(apply(note("higress.io/upstream-hash-by", "$arg_Q")).load_balancing, config::LoadBalancing::kRingHash);
-  EXPECT_EQ(apply(note("higress.io/upstream-hash-by", "$a$b")).load_balancing, config::LoadBalancing::kRoundRobin);
+  EXPECT_EQ(apply(note("higress.io/upstream-hash-by", "$nothing$host")).load_balancing,
+            config::LoadBalancing::kRoundRobin);
   EXPECT_EQ(apply(note("higress.io/load-balance", "round_robin")).load_balancing, config::LoadBalancing::kRoundRobin);
   EXPECT_EQ(apply(note("higress.io/load-balance", "ewma")).load_balancing, config::LoadBalancing::kLeastRequest);
   const config::Cluster& cookie =

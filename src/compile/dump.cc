@@ -59,6 +59,8 @@ const char* name_of(HashPolicy::Source source) {
       return "source address";
     case HashPolicy::Source::kPath:
       return "path";
+    case HashPolicy::Source::kTemplate:
+      return "text";
     case HashPolicy::Source::kAuthority:
       return "authority";
   }

@@ -19,7 +19,11 @@ ConfigNode text_list(const std::vector<std::string>& values) {
   return out;
 }
 
-FilterSpec cors(const CorsOptions& options) {
+FilterSpec cors(CorsOptions options, bool as_nginx) {
+  if (as_nginx && options.allow_headers.empty()) {
+    options.allow_headers = {"DNT",           "Keep-Alive",   "User-Agent", "X-Requested-With", "If-Modified-Since",
+                             "Cache-Control", "Content-Type", "Range",      "Authorization"};
+  }
   FilterSpec out{"cors", ConfigNode::map(), "enable-cors"};
   out.config.set("allow_origins", text_list(options.allow_origins));
   if (!options.allow_methods.empty()) out.config.set("allow_methods", text_list(options.allow_methods));
@@ -170,7 +174,10 @@ FilterSpec mirror(const MirrorOptions& options, const std::string& cluster) {
   FilterSpec out{"mirror", ConfigNode::map(), "mirror-"};
   out.stage = FilterSpec::Stage::kLate;
   out.config.set("cluster", text(cluster));
-  if (!options.host.empty()) out.config.set("host", text(options.host));
+  if (!options.host.empty() || !options.url_host.empty()) {
+    out.config.set("host", text(options.host.empty() ? options.url_host : options.host));
+  }
+  if (!options.url_host.empty()) out.config.set("target", text(options.url));
   if (!options.body) out.config.set("body", boolean(false));
   if (options.percentage < 100) out.config.set("percentage", number(options.percentage));
   return out;
@@ -241,8 +248,9 @@ PathRewrite by_rewrite_target(const std::string& target, const config::PathMatch
     groups |= target[i] == '$' && target[i + 1] >= '0' && target[i + 1] <= '9';
   std::string to = target;
   if (groups) std::replace(to.begin(), to.end(), '$', '\\');
-  if (path.kind == Kind::kPrefixRegex) return {"regex", path.text + ".*", to};
-  if (path.kind == Kind::kFullRegex) return {"regex", path.text + "$", to};
+  const std::string start = path.ignore_case ? "(?i)" : "";
+  if (path.kind == Kind::kPrefixRegex) return {"regex", start + path.text + ".*", to};
+  if (path.kind == Kind::kFullRegex) return {"regex", start + path.text + "$", to};
   if (path.text.empty()) return {"regex", "^/", to};
   // Every occurrence of the path's text, as Higress does it.
   if (path.ignore_case) return {"regex", "(?i)" + escaped(path.text), to};
@@ -349,7 +357,12 @@ void add_header_edits(const IngressOptions& options, std::vector<FilterSpec>& ou
 
 std::vector<FilterSpec> route_filters(const IngressOptions& options, const RouteFacts& facts) {
   std::vector<FilterSpec> out;
-  if (options.cors.enable) out.push_back(cors(options.cors));
+  if (!options.directives.is_null()) {
+    FilterSpec& spec = out.emplace_back(FilterSpec{"directives", ConfigNode::map(), "-snippet"});
+    spec.config.set("steps", options.directives);
+    spec.guards = true;
+  }
+  if (options.cors.enable) out.push_back(cors(options.cors, options.as_nginx));
   // Around all that may answer.
   if (!facts.response_headers.empty()) {
     out.push_back(fixed_headers("response", facts.response_headers, "custom-headers", FilterSpec::Stage::kEarly));

@@ -245,9 +245,13 @@ static void append_with_canaries(const HostRoute& base, const std::vector<const 
                                  std::vector<std::shared_ptr<const config::Route>>& out) {
   std::vector<const HostRoute*> weighted;
   for (const HostRoute* canary : canaries) {
+    for (const CanaryRule::Decision& decision : canary->canary->cascade) {
+      out.push_back(decision.canary ? conditional_canary(base, *canary, decision.condition)
+                                    : kept_from_canary(base, *canary, decision.condition));
+    }
     if (canary->canary->condition) {
-      out.push_back(conditional_canary(base, *canary));
-    } else {
+      out.push_back(conditional_canary(base, *canary, *canary->canary->condition));
+    } else if (canary->canary->cascade.empty() || canary->canary->weight > 0) {
       weighted.push_back(canary);
     }
   }

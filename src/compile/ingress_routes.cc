@@ -116,7 +116,11 @@ class IngressCompiler {
       report_annotation(Severity::kWarning, "canary-by-header-", "has no effect without canary-by-header");
     }
     auto rule = std::make_shared<CanaryRule>();
-    rule->condition = canary_condition(options);
+    if (annotations_.as_nginx) {
+      rule->cascade = canary_cascade(options);
+    } else {
+      rule->condition = canary_condition(options);
+    }
     rule->weight = static_cast<uint64_t>(options.weight);
     if (options.weight_total) rule->weight_total = static_cast<uint64_t>(*options.weight_total);
     canary_ = std::move(rule);
@@ -264,13 +268,19 @@ class IngressCompiler {
   void mirror() {
     const MirrorOptions& options = annotations_.mirror;
     std::optional<ClusterKey> key;
-    if (!options.fqdn.empty()) {
+    const char* annotation = "mirror-target-service";
+    if (!options.url_host.empty()) {
+      annotation = "mirror-target";
+      out_.needs.push_back(options.url_host);
+      key = clusters_.key_of_url(options.url_host, options.url_port, options.url_https);
+    } else if (!options.fqdn.empty()) {
+      annotation = "mirror-target-fqdn";
       key = ClusterKey{options.fqdn, static_cast<uint16_t>(options.fqdn_port), {}};
     } else {
       key = existing_service("mirror-target-service", options.service_ns, options.service, options.service_port);
     }
     if (!key || options.percentage <= 0) return;
-    acquire_auxiliary(*key, options.fqdn.empty() ? "mirror-target-service" : "mirror-target-fqdn");
+    acquire_auxiliary(*key, annotation);
     mirror_cluster_ = key->name();
     notes_.push_back("copies " + std::to_string(options.percentage) + "% of the requests to " + mirror_cluster_);
   }
@@ -342,7 +352,7 @@ class IngressCompiler {
   // A client keeps the side of a canary by the cookie of its affinity.
   std::shared_ptr<const config::HashPolicy> sticky_affinity() const {
     const ServiceOptions& options = annotations_.service;
-    if (!options.affinity || !options.affinity_sticky) return nullptr;
+    if (!options.affinity || !options.affinity_sticky.value_or(annotations_.as_nginx)) return nullptr;
     return std::make_shared<const config::HashPolicy>(affinity_policy(options));
   }
 

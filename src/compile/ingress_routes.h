@@ -24,6 +24,13 @@ namespace sluice::compile {
 // How a canary Ingress's routes come into play.
 struct CanaryRule {
   std::optional<config::ValueMatch> condition;  // on a header or cookie; otherwise by weight
+  // As nginx has it: conditions one after the other, whose requests go to the canary, or to the base; the rest by
+  // weight.
+  struct Decision {
+    config::ValueMatch condition;
+    bool canary = true;
+  };
+  std::vector<Decision> cascade;
   uint64_t weight = 0;
   std::optional<uint64_t> weight_total;
 };

@@ -1,5 +1,7 @@
 #include "compile/route_options.h"
 
+#include <re2/re2.h>
+
 #include <algorithm>
 
 #include "compile/annotation_values.h"
@@ -85,11 +87,19 @@ std::optional<config::PathMatch> path_match(const resource::IngressPath& path, c
     out.kind = annotations.full_path_regex ? Kind::kFullRegex : Kind::kPrefixRegex;
     std::string problem;
     const bool full = out.kind == Kind::kFullRegex;
-    if (!compile_regex(out.text + (full ? "$" : ".*"), &out.regex, &problem)) {
+    out.ignore_case = annotations.as_nginx;
+    if (!compile_regex((out.ignore_case ? "(?i)" : "") + out.text + (full ? "$" : ".*"), &out.regex, &problem)) {
       // Told with the path as it is written.
       *error = resource::in_quotes(out.text) + problem.substr(problem.rfind(" is not a regular expression"));
       return std::nullopt;
     }
+    return out;
+  }
+  if (annotations.as_nginx && path.type == resource::PathType::kImplementationSpecific && out.text != "/") {
+    // A plain prefix of the text: "/a" is "/ab" too.
+    out.kind = Kind::kPrefixRegex;
+    out.text = re2::RE2::QuoteMeta(out.text);
+    if (!compile_regex(out.text + ".*", &out.regex, error)) return std::nullopt;
     return out;
   }
   out.ignore_case = annotations.ignore_path_case;

@@ -14,6 +14,9 @@
 namespace sluice::net {
 class TlsContext;
 }
+namespace sluice::plugins {
+class VariableTemplate;
+}
 
 namespace sluice::config {
 
@@ -94,10 +97,11 @@ struct AffinityCookie {
 
 // What the hashing balancers hash.
 struct HashPolicy {
-  enum class Source : uint8_t { kNone, kHeader, kCookie, kQuery, kSourceAddress, kPath, kAuthority };
+  enum class Source : uint8_t { kNone, kHeader, kCookie, kQuery, kSourceAddress, kPath, kAuthority, kTemplate };
   Source source = Source::kNone;
-  std::string name;                              // header, cookie or query parameter
-  std::shared_ptr<const AffinityCookie> cookie;  // kCookie
+  std::string name;                                       // header, cookie or query parameter
+  std::shared_ptr<const AffinityCookie> cookie;           // kCookie
+  std::shared_ptr<const plugins::VariableTemplate> text;  // kTemplate
 };
 
 struct Cluster {

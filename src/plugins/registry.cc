@@ -6,6 +6,7 @@
 #include "plugins/client_limit/filter.h"
 #include "plugins/compression/filter.h"
 #include "plugins/cors/filter.h"
+#include "plugins/directives/filter.h"
 #include "plugins/ext_auth/filter.h"
 #include "plugins/fault/filter.h"
 #include "plugins/header_control/filter.h"
@@ -27,6 +28,7 @@ const std::vector<Plugin>& all() {
       client_limit::plugin(),
       compression::plugin(),
       cors::plugin(),
+      directives::plugin(),
       ext_auth::plugin(),
       fault::plugin(),
       header_control::plugin(),

@@ -7,6 +7,7 @@
 #include "config/router.h"
 #include "http/request_values.h"
 #include "net/proxy_protocol.h"
+#include "plugins/variables.h"
 #include "proxy/call_out.h"
 #include "proxy/forwarding.h"
 #include "proxy/worker.h"
@@ -426,6 +427,9 @@ bool Exchange::hash_of(const config::HashPolicy& policy, uint64_t* hash) {
     case Source::kSourceAddress:
       *hash = mix64(client_.ip_hash());
       return true;
+    case Source::kTemplate:
+      value = policy.text->render(*this);
+      break;
     case Source::kCookie:
       // A new client gets a value that will lead it back here.
       value = affinity_cookie(policy);

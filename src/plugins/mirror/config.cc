@@ -1,5 +1,7 @@
 #include "plugins/mirror/config.h"
 
+#include "plugins/variables.h"
+
 namespace sluice::plugins::mirror {
 
 const Schema<Config>& schema() {
@@ -8,6 +10,9 @@ const Schema<Config>& schema() {
           .text("cluster", &Config::cluster, "The cluster that gets the copies: `outbound|<port>||<host>`.")
           .required()
           .text("host", &Config::host, "Host of the copies; empty: the request's with `-shadow`.", check_authority)
+          .text("target", &Config::target,
+                "Target of the copies, with variables such as `$request_uri`; empty: the request's.",
+                VariableTemplate::check)
           .boolean("body", &Config::body, "Whether the copies have the request's body.")
           .number("percentage", &Config::percentage, 0, 100, "Share of the requests that are copied.")
           .integer("max_body_bytes", &Config::max_body_bytes, 0, 16 << 20,

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "filter/call.h"
+#include "plugins/variables.h"
 
 namespace sluice::plugins::mirror {
 namespace {
@@ -21,7 +22,7 @@ std::string shadow_of(std::string_view authority) {
 
 class Mirror final : public filter::Filter {
  public:
-  explicit Mirror(const Config& config) : config_(config) {}
+  Mirror(const Config& config, const VariableTemplate& target) : config_(config), target_(target) {}
 
   filter::Status on_request_headers(filter::Context& context, bool end) override {
     if (end || !config_.body) send(context);
@@ -64,7 +65,7 @@ class Mirror final : public filter::Filter {
     filter::HttpCall call;
     call.cluster = config_.cluster;
     call.method = request.method_text;
-    call.path = request.path;
+    call.path = target_.empty() ? request.path : encode_target(target_.render(context), context.arena());
     call.authority = authority;
     call.headers = headers;
     call.body = body_;
@@ -74,13 +75,14 @@ class Mirror final : public filter::Filter {
   }
 
   const Config& config_;
+  const VariableTemplate& target_;
   std::string body_;
   bool given_up_ = false;
 };
 
 class Factory final : public filter::Factory {
  public:
-  explicit Factory(Config config) : config_(std::move(config)) {}
+  Factory(Config config, VariableTemplate target) : config_(std::move(config)), target_(std::move(target)) {}
 
   std::string_view name() const override { return "mirror"; }
   bool wants_request_body() const override { return config_.body; }
@@ -89,17 +91,20 @@ class Factory final : public filter::Factory {
     // A tunnel can't be copied.
     if (!context.request().upgrade.empty()) return nullptr;
     if (config_.percentage < 100 && context.random().below(1'000'000) >= config_.percentage * 10'000) return nullptr;
-    return context.arena().create<Mirror>(config_);
+    return context.arena().create<Mirror>(config_, target_);
   }
 
  private:
   const Config config_;
+  const VariableTemplate target_;
 };
 
 Result<FactoryPointer> parse(const ConfigNode& node) {
   auto config = schema().parse(node);
   if (!config) return config.error();
-  return FactoryPointer(std::make_shared<Factory>(std::move(*config)));
+  auto target = VariableTemplate::parse(config->target);
+  if (!target) return Error{"target: " + target.error().message};
+  return FactoryPointer(std::make_shared<Factory>(std::move(*config), std::move(*target)));
 }
 
 }  // namespace

@@ -5,8 +5,8 @@
 #include <cstring>
 #include <optional>
 
+#include "plugins/replacement.h"
 #include "plugins/response_rewrite/config.h"
-#include "plugins/variables.h"
 
 // What a service says about its own address in a response, changed to what the client sees: the Domain and Path of
 // cookies, Location and Refresh.
@@ -15,8 +15,6 @@ namespace sluice::plugins::response_rewrite {
 namespace {
 
 using http::HeaderId;
-
-constexpr int kMaxGroups = 10;
 
 bool equal_in_any_case(std::string_view a, std::string_view b) {
   return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
@@ -28,56 +26,6 @@ std::string_view trim(std::string_view text) {
   return text;
 }
 
-// Text with variables and with the groups of a regular expression.
-class Replacement {
- public:
-  static Result<Replacement> parse(std::string_view text) {
-    Replacement out;
-    size_t begin = 0;
-    for (size_t i = 0; i + 1 < text.size(); ++i) {
-      if (text[i] != '$' || text[i + 1] < '0' || text[i + 1] > '9') continue;
-      if (auto added = out.add(text.substr(begin, i - begin)); !added) return added.error();
-      out.pieces_.push_back({{}, text[i + 1] - '0'});
-      begin = i + 2;
-      ++i;
-    }
-    if (auto added = out.add(text.substr(begin)); !added) return added.error();
-    return out;
-  }
-
-  bool has_group_above(int count) const {
-    for (const Piece& piece : pieces_) {
-      if (piece.group > count) return true;
-    }
-    return false;
-  }
-
-  void append(filter::Context& context, const re2::StringPiece* groups, std::string& out) const {
-    for (const Piece& piece : pieces_) {
-      if (piece.group < 0) {
-        out += piece.text.render(context);
-      } else if (groups) {
-        out.append(groups[piece.group].data(), groups[piece.group].size());
-      }
-    }
-  }
-
- private:
-  struct Piece {
-    VariableTemplate text;
-    int group = -1;
-  };
-  Status add(std::string_view text) {
-    if (text.empty()) return {};
-    auto parsed = VariableTemplate::parse(text);
-    if (!parsed) return parsed.error();
-    pieces_.push_back({std::move(*parsed), -1});
-    return {};
-  }
-
-  std::vector<Piece> pieces_;
-};
-
 class CompiledRule {
  public:
   enum class Literal : uint8_t { kWhole, kStart };
@@ -85,26 +33,22 @@ class CompiledRule {
   static Result<CompiledRule> compile(const Rule& rule, Literal literal) {
     CompiledRule out;
     out.literal_ = literal;
-    auto to = Replacement::parse(rule.to);
-    if (!to) return Error{"to: " + to.error().message};
-    out.to_ = std::move(*to);
     std::string_view from = rule.from;
-    int groups = 0;
+    int groups = -1;
     if (from.starts_with('~')) {
-      re2::RE2::Options options;
-      options.set_log_errors(false);
-      options.set_max_mem(1 << 20);
-      options.set_case_sensitive(!from.starts_with("~*"));
-      from.remove_prefix(from.starts_with("~*") ? 2 : 1);
-      out.regex_ = std::make_shared<const re2::RE2>(re2::StringPiece(from.data(), from.size()), options);
-      if (!out.regex_->ok()) return Error{"from: " + in_quotes(from) + " is not a regular expression"};
+      const bool ignore_case = from.starts_with("~*");
+      auto regex = compile_pattern(from.substr(ignore_case ? 2 : 1), ignore_case);
+      if (!regex) return Error{"from: " + regex.error().message};
+      out.regex_ = std::move(*regex);
       groups = out.regex_->NumberOfCapturingGroups();
     } else {
       // A domain with or without a dot in front is the same (RFC 6265 §5.2.3).
       if (literal == Literal::kWhole && from.starts_with('.')) from.remove_prefix(1);
       out.from_ = from;
     }
-    if (out.to_.has_group_above(groups)) return Error{"to: names a group that `from` does not have"};
+    auto to = Replacement::parse(rule.to, groups);
+    if (!to) return Error{"to: " + to.error().message};
+    out.to_ = std::move(*to);
     return out;
   }
 
@@ -112,11 +56,8 @@ class CompiledRule {
   std::optional<std::string> apply(filter::Context& context, std::string_view value) const {
     std::string out;
     if (regex_) {
-      re2::StringPiece groups[kMaxGroups];
-      const int count = std::min(regex_->NumberOfCapturingGroups() + 1, kMaxGroups);
-      if (!regex_->Match({value.data(), value.size()}, 0, value.size(), re2::RE2::UNANCHORED, groups, count)) {
-        return std::nullopt;
-      }
+      std::string_view groups[Replacement::kMaxGroups];
+      if (!find_match(*regex_, value, groups)) return std::nullopt;
       const auto begin = static_cast<size_t>(groups[0].data() - value.data());
       out.append(value.substr(0, begin));
       to_.append(context, groups, out);
