@@ -201,8 +201,8 @@ static void accept_all(int listener) {
 }
 
 int main(int argc, char** argv) {
-  if (argc != 3) {
-    fprintf(stderr, "usage: %s PORT NAME\n", argv[0]);
+  if (argc < 3 || argc > 4) {
+    fprintf(stderr, "usage: %s PORT NAME [ADDRESS]\n", argv[0]);
     return 2;
   }
   struct rlimit limit;
@@ -225,6 +225,10 @@ int main(int argc, char** argv) {
 
   struct sockaddr_in address = {
       .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[1])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  if (argc > 3 && inet_pton(AF_INET, argv[3], &address.sin_addr) != 1) {
+    fprintf(stderr, "%s is not an address\n", argv[3]);
+    return 2;
+  }
   int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
   int on = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);

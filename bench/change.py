@@ -25,8 +25,13 @@ def host(i):
     return f"app-{i}.{DOMAIN}"
 
 
+SECOND_PATH = "/second"
+
+
 class ManyRoutes:
     """What the variants below add to a peer: backends a and b, a route for each of COUNT hosts, and a way to move one."""
+
+    second_path = False  # each host has SECOND_PATH too
 
     def __init__(self, directory, job, second):
         super().__init__(directory, job)
@@ -74,8 +79,9 @@ class NginxManyRoutes(ManyRoutes, p.Nginx):
 
     def server(self, name, backend):
         forward = f"proxy_pass http://{backend}; proxy_http_version 1.1; proxy_set_header Host $http_host;"
-        return (f"server {{ listen 127.0.0.1:{self.port}; server_name {name};\n"
-                f'location / {{ {forward} proxy_set_header Connection ""; }}\n'
+        paths = ["/", f"= {SECOND_PATH}"] if self.second_path else ["/"]
+        return (f"server {{ listen 127.0.0.1:{self.port}; server_name {name};\n" +
+                "".join(f'location {path} {{ {forward} proxy_set_header Connection ""; }}\n' for path in paths) +
                 f"location /chat {{ {forward} proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }}\n}}\n")
 
     def configuration(self):
@@ -98,8 +104,9 @@ class EnvoyManyRoutes(ManyRoutes, p.Envoy):
 
     def resource(self):
         def virtual_host(name, backend):
+            matches = [{"path": SECOND_PATH}, {"prefix": "/"}] if self.second_path else [{"prefix": "/"}]
             return {"name": name, "domains": [name],
-                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": backend, "timeout": "0s"}}]}
+                    "routes": [{"match": match, "route": {"cluster": backend, "timeout": "0s"}} for match in matches]}
         hosts = [virtual_host(f"steady-{name}.{DOMAIN}", name) for name in "ab"]
         hosts += [virtual_host(host(i), self.backends.get(i, "a")) for i in range(COUNT)]
         return json.dumps({"resources": [{"@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",

@@ -306,14 +306,14 @@ def available(kinds):
     return [k for k in kinds if k not in missing]
 
 
-def backend(tools, directory, name="a", grpc=False):
+def backend(tools, directory, name="a", grpc=False, address="127.0.0.1"):
     """Starts a backend on the load core; returns (process, port)."""
     port, = free_ports(1)
-    command = [tools["grpc_backend"], port] if grpc else [tools["backend"], port, name]
+    command = [tools["grpc_backend"], port] if grpc else [tools["backend"], port, name, address]
     process = Process(command, LOAD_CORE, directory, f"backend-{name}")
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
+            socket.create_connection((address, port), 1).close()
             return process, port
         except OSError:
             if not process.running():

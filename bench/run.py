@@ -30,16 +30,26 @@ import peers
 from machine import LOAD_CORE, PROXY_CORE, Failure, compile_tools, make_certificate
 from report import table
 
+
+
+def kube(bench):
+    try:
+        import kube as scenario
+    except ImportError as error:
+        raise Failure(f"{error}: run it with build/venv/bin/python, which scripts/test.sh makes") from None
+    return scenario.kube(bench)
+
+
 SCENARIOS = {
     "small": per_request.small, "routes": per_request.routes, "filters": per_request.filters, "https": per_request.https,
     "tls_new": per_request.tls_new, "h2c": per_request.h2c, "h2_tls": per_request.h2_tls, "grpc": per_request.grpc,
     "sse": over_time.sse, "large": per_request.large, "idle": over_time.idle, "start": over_time.start,
-    "latency": over_time.latency, "change": change.change,
+    "latency": over_time.latency, "change": change.change, "kube": kube,
 }
 
 
 # Their figures are times on the clock: with --nice they run before the machine's other work.
-ON_THE_CLOCK = ("start", "latency", "change")
+ON_THE_CLOCK = ("start", "latency", "change", "kube")
 
 
 class Bench:
@@ -47,6 +57,7 @@ class Bench:
 
     def __init__(self, options, directory):
         self.rounds, self.seconds, self.changes = options.rounds, options.seconds, options.changes
+        self.kube_changes = options.kube_changes
         self.directory = pathlib.Path(directory)
         self.environment = dict(os.environ)
         self.tools = compile_tools()
@@ -69,11 +80,12 @@ class Bench:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenario", nargs="*", help="default: all")
+    parser.add_argument("scenario", nargs="*", help="default: all but kube")
     parser.add_argument("--list", action="store_true", help="print the scenarios' names")
     parser.add_argument("--rounds", type=int, default=5, help="rounds over all proxies (default 5)")
     parser.add_argument("--seconds", type=float, default=2, help="seconds of load per proxy and round (default 2)")
     parser.add_argument("--changes", type=int, default=1000, help="changes of the scenario `change` (default 1000)")
+    parser.add_argument("--kube-changes", type=int, default=5000, help="changes of the scenario `kube` (default 5000)")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument("--binary", default=os.environ.get("SLUICE_BINARY", peers.Sluice.binary),
                         help="the sluice to measure (default: SLUICE_BINARY, build/release/sluice)")
@@ -102,7 +114,7 @@ def main():
     directory = tempfile.mkdtemp(prefix="sluice-bench-")
     bench = Bench(options, directory)
     try:
-        for name in options.scenario or SCENARIOS:
+        for name in options.scenario or [s for s in SCENARIOS if s != "kube"]:
             print(f"{name} …", file=sys.stderr, flush=True)
             begun = time.monotonic()
             if options.nice:

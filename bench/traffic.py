@@ -1,7 +1,8 @@
-"""Steady traffic through a gateway whose configuration changes: traffic.py PORT CHANGED_BELOW COUNT
+"""Steady traffic through a gateway whose configuration changes: traffic.py PORT CHANGED_BELOW COUNT [TLS_PORT CA]
 
 Keep-alive GETs, GETs on new connections, POSTs with 64 KiB, one event stream and one WebSocket, until standard input ends;
-then one line of JSON: what was sent, and what went wrong.
+then one line of JSON: what was sent, and what went wrong. With TLS_PORT also GETs on new TLS connections to steady-a, whose
+certificate must be of the authority CA.
   failed     a request without a proper answer (a refused or broken connection, a status other than 200)
   misrouted  answered by another backend than the route says
   broken     the event stream or the WebSocket ended, missed or garbled something
@@ -10,11 +11,13 @@ Hosts steady-a and steady-b go to the backends a and b; app-N with N of CHANGED_
 
 import json
 import socket
+import ssl
 import sys
 import threading
 import time
 
 port, changed_below, count = (int(a) for a in sys.argv[1:4])
+tls_port, authority = (int(sys.argv[4]), sys.argv[5]) if len(sys.argv) > 4 else (0, None)
 DOMAIN = "bench.example"
 PAUSE = 0.004
 over = threading.Event()
@@ -99,6 +102,24 @@ def requests(seed, body=b"", close=False):
         time.sleep(PAUSE)
 
 
+def tls_requests():
+    context = ssl.create_default_context(cafile=authority)
+    name = f"steady-a.{DOMAIN}"
+    while not over.is_set():
+        try:
+            with socket.create_connection(("127.0.0.1", tls_port), 10) as plain:
+                with context.wrap_socket(plain, server_hostname=name) as s:
+                    status, by, _ = exchange(s, request(name, close=True))
+            add("requests")
+            if status != 200:
+                add("failed", f"TLS: status {status}")
+            elif by != "a":
+                add("misrouted", f"TLS: answered by {by!r}")
+        except OSError as error:
+            add("failed", f"TLS: {error!r}")
+        time.sleep(PAUSE)
+
+
 def event_stream():
     while not over.is_set():
         expected = 1
@@ -148,7 +169,7 @@ def websocket():
 
 threads = [threading.Thread(target=target, args=args, daemon=True) for target, args in (
     (requests, (1,)), (requests, (5000,)), (requests, (3, b"", True)), (requests, (11, b"x" * 65536)),
-    (event_stream, ()), (websocket, ()))]
+    (event_stream, ()), (websocket, ()), *([(tls_requests, ())] if tls_port else []))]
 for thread in threads:
     thread.start()
 sys.stdin.read()

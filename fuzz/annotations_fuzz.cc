@@ -1,5 +1,5 @@
-// The value of any annotation, an htpasswd file and an address list: nothing crashes, an address that a list was made of
-// is in it, and parsing the same twice gives the same messages. The first byte chooses the annotation.
+// The value of any annotation, an htpasswd file and an address list: nothing crashes, an address that a list was made
+// of is in it, and parsing the same twice gives the same messages. The first byte chooses the annotation.
 
 #include <cstdint>
 #include <cstdlib>
@@ -33,8 +33,12 @@ void check_annotation(uint8_t choice, const std::string& value) {
   resource::Ingress ingress;
   ingress.meta.ns = "ns";
   ingress.meta.name = "a";
-  ingress.meta.annotations.push_back(
-      {(info.higress ? "higress.io/" : info.nginx ? "nginx.ingress.kubernetes.io/" : "sluice.io/") + key, value, {}});
+  ingress.meta.annotations.push_back({(info.higress ? "higress.io/"
+                                       : info.nginx ? "nginx.ingress.kubernetes.io/"
+                                                    : "sluice.io/") +
+                                          key,
+                                      value,
+                                      {}});
   if (messages(ingress) != messages(ingress)) abort();
 }
 

@@ -102,9 +102,10 @@ fi
 scripts/build.sh release all || fail "the release build failed"
 unit release
 integration release
-scripts/build.sh asan all || fail "the ASan build failed"
-unit asan
-integration asan
+# The fuzz preset is the ASan preset with coverage: one build serves both.
+scripts/build.sh fuzz all || fail "the build with ASan+UBSan failed"
+unit fuzz
+integration fuzz
 scripts/build.sh tsan event_test proxy_test || fail "the TSan build failed"
 unit tsan -R '^(event|proxy)\.'
 tidy

@@ -703,13 +703,15 @@ def upstream_hash_by(lab):
     assert len({a.body for a in endpoints_of(lab, {"upstream-hash-by": "nonsense"}, same)}) == 4
 
 
-@case("affinity", "session-cookie-name", "session-cookie-path", "session-cookie-max-age", "session-cookie-expires")
+# What affinity-mode and affinity-canary-behavior do: test_annotations_nginx.py.
+@case("affinity", "affinity-mode", "affinity-canary-behavior", "session-cookie-name", "session-cookie-path",
+      "session-cookie-max-age", "session-cookie-expires")
 def affinity(lab):
     for annotations, pattern in [
             ({"affinity": "cookie"}, r"INGRESSCOOKIE=\w+; Path=/; HttpOnly"),
-            ({"session-cookie-name": "route", "session-cookie-expires": "60"}, r"route=\w+; Max-Age=60; Path=/; HttpOnly"),
+            ({"session-cookie-name": "route", "session-cookie-expires": "60"}, r"route=\w+; Expires=[^;]+ GMT; Max-Age=60; Path=/; HttpOnly"),
             ({"session-cookie-path": "/x", "session-cookie-expires": "60", "session-cookie-max-age": "30"},
-             r"INGRESSCOOKIE=\w+; Max-Age=30; Path=/x; HttpOnly")]:
+             r"INGRESSCOOKIE=\w+; Expires=[^;]+ GMT; Max-Age=30; Path=/x; HttpOnly")]:
         first = endpoints_of(lab, annotations, [((), "/")])[0]
         assert re.fullmatch(pattern, first.header("set-cookie")), first.header("set-cookie")
         cookie = first.header("set-cookie").split(";")[0]
@@ -769,21 +771,19 @@ def tls_options(lab):
 # --- accepted
 
 
-@case("mcp-sse-stateful-param-name", "affinity-mode", "affinity-canary-behavior", "rpc-destination-name", "http2rpc-name",
+@case("mcp-sse-stateful-param-name", "rpc-destination-name", "http2rpc-name",
       "mcp-server", "mcp-server-match-rule-domains", "mcp-server-match-rule-type", "mcp-server-match-rule-value",
       "mcp-server-upstream-type", "mcp-server-enable-path-rewrite", "mcp-server-path-rewrite-prefix")
 def accepted(lab):
     host = lab.route({
-        "mcp-sse-stateful-param-name": "id", "affinity-mode": "balanced", "affinity-canary-behavior": "sticky",
+        "mcp-sse-stateful-param-name": "id",
         "rpc-destination-name": "x", "http2rpc-name": "x", "mcp-server": "true", "mcp-server-match-rule-domains": "*",
         "mcp-server-match-rule-type": "prefix", "mcp-server-match-rule-value": "/mcp", "mcp-server-upstream-type": "sse",
         "mcp-server-enable-path-rewrite": "true", "mcp-server-path-rewrite-prefix": "/x"})
     assert lab.get(host, "/mcp").body == b"base" and lab.last().path == "/mcp"
     messages = lab.messages(host)
-    for told in ("affinity-canary-behavior]: \"sticky\" has no effect", "rpc-destination-name]: has no effect yet",
-                 "mcp-server]: has no effect yet"):
+    for told in ("rpc-destination-name]: has no effect yet", "mcp-server]: has no effect yet"):
         assert told in messages
-    assert "affinity-mode" not in messages
 
 
 # --- the tests

@@ -762,8 +762,9 @@ def test_upstream_connection_lost(h2_proxy):
         stream.wait_end()
         if not first.is_set():
             wait_until(lambda: len(stream.connection.streams) == 4)
-            first.set()
+            # Before the others may answer: what they send is lost.
             stream.connection.socket.shutdown(socket.SHUT_RDWR)
+            first.set()
         elif stream.connection.gone:
             return
         else:

@@ -25,7 +25,7 @@ def refused():
     yield "content-length 0 and chunked", POST + "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     for i, value in enumerate(["xchunked", "chunked, identity", "identity, chunked", "gzip, chunked", "chunked, chunked",
                                "identity", "gzip", "chunked;q=1", '"chunked"', "chunked,", ",chunked", "x", "", "chunked\x0b",
-                               "\x0bchunked", "chunk\ted", "chun ked", "'chunked'", "chunked\x00", "compress", "deflate"]):
+                               "\x0bchunked", "chunked\t", "\tchunked", "chunk\ted", "chun ked", "'chunked'", "chunked\x00", "compress", "deflate"]):
         yield f"transfer-encoding value {i} {value!r}", POST + f"Transfer-Encoding: {value}\r\n\r\n0\r\n\r\n"
     yield "two transfer-encodings", POST + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     yield "transfer-encoding identity then chunked", POST + "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"

@@ -97,6 +97,7 @@ Status Server::start() {
     if (!started.ok()) return Error{"demo backend: " + started.error().message};
   }
   options_.compile.ticket_keys = std::make_shared<net::TlsTicketKeys>();
+  options_.compile.check_access_log_format = proxy::AccessLogFormat::check;
   loop_.arm(ticket_timer_, kTicketRotationMs);
   control_ = std::make_unique<compile::ControlPlane>(options_.compile);
 

@@ -4,56 +4,19 @@
 
 #include "base/arena.h"
 #include "cli/commands.h"
-#include "compile/control_plane.h"
+#include "cli/load.h"
 #include "compile/explain.h"
 #include "proxy/forwarding.h"
-#include "source/directory.h"
-#include "source/files.h"
 
 // `check` and `explain`: the control plane without a data plane.
 
 namespace sluice::cli {
 namespace {
 
-struct LoadFlags {
-  std::string directory;
-  std::string ingress_class = "higress";
-  std::string system_namespace = "higress-system";
-};
-
-void add_load_options(CLI::App* command, LoadFlags& flags) {
-  command->add_option("--ingress-class", flags.ingress_class, "Ingress class to serve; empty: all")
-      ->envname("SLUICE_INGRESS_CLASS")
-      ->capture_default_str();
-  command->add_option("--system-namespace", flags.system_namespace, "Namespace of the system objects")
-      ->envname("SLUICE_SYSTEM_NAMESPACE")
-      ->capture_default_str();
-}
-
-// Loads the directory. Null (after a message): it can't be read.
-std::unique_ptr<compile::ControlPlane> load(const LoadFlags& flags, resource::Diagnostics* diagnostics,
-                                            size_t* objects) {
-  Result<std::unique_ptr<source::Directory>> directory = source::Directory::open(flags.directory);
-  if (!directory.ok()) {
-    std::fprintf(stderr, "sluice: %s: %s\n", flags.directory.c_str(), directory.error().message.c_str());
-    return nullptr;
-  }
-  compile::Options options;
-  options.ingress_class = flags.ingress_class;
-  options.system_namespace = flags.system_namespace;
-  auto control = std::make_unique<compile::ControlPlane>(options);
-  compile::Update update = control->apply(source::load_files((*directory)->files(), 2), {});
-  *diagnostics = (*directory)->problems();
-  const resource::Diagnostics found = control->diagnostics();
-  diagnostics->insert(diagnostics->end(), found.begin(), found.end());
-  *objects = update.changed_objects;
-  return control;
-}
-
 int check(const LoadFlags& flags) {
   resource::Diagnostics diagnostics;
   size_t objects = 0;
-  if (!load(flags, &diagnostics, &objects)) return 2;
+  if (!load_directory(flags, &diagnostics, &objects)) return 2;
   for (const resource::Diagnostic& diagnostic : diagnostics) std::printf("%s\n", diagnostic.render().c_str());
   const size_t errors = resource::count_errors(diagnostics);
   std::printf("%zu objects, %zu errors\n", objects, errors);
@@ -74,7 +37,7 @@ int explain(const ExplainFlags& flags) {
   }
   resource::Diagnostics diagnostics;
   size_t objects = 0;
-  const auto control = load(flags, &diagnostics, &objects);
+  const auto control = load_directory(flags, &diagnostics, &objects);
   if (!control) return 2;
   for (const resource::Diagnostic& diagnostic : diagnostics) {
     if (diagnostic.severity == resource::Severity::kError) std::fprintf(stderr, "%s\n", diagnostic.render().c_str());

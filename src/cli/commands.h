@@ -10,5 +10,6 @@ namespace sluice::cli {
 void add_serve(CLI::App& app, int argc, char** argv, int* status);
 void add_check(CLI::App& app, int* status);
 void add_explain(CLI::App& app, int* status);
+void add_migrate(CLI::App& app, int* status);
 
 }  // namespace sluice::cli

@@ -11,6 +11,7 @@ int main(int argc, char** argv) {
   sluice::cli::add_serve(app, argc, argv, &status);
   sluice::cli::add_check(app, &status);
   sluice::cli::add_explain(app, &status);
+  sluice::cli::add_migrate(app, &status);
   CLI11_PARSE(app, argc, argv);
   return status;
 }

@@ -324,19 +324,6 @@ bool mirror_percentage(const AnnotationCall& c) {
 
 bool ignored(const AnnotationCall&) { return true; }
 
-bool affinity_mode(const AnnotationCall& c) {
-  size_t index;
-  if (!one_word(c, {"balanced", "persistent"}, &index)) return false;
-  if (index == 1) *c.error = "\"persistent\" has no effect: a client moves when the endpoints change (balanced)";
-  return true;
-}
-bool affinity_canary_behavior(const AnnotationCall& c) {
-  size_t index;
-  if (!one_word(c, {"legacy", "sticky"}, &index)) return false;
-  if (index == 1) *c.error = "\"sticky\" has no effect: each request is decided anew (legacy)";
-  return true;
-}
-
 bool rpc_destination(const AnnotationCall& c) {
   if (!resource::is_dns_name(std::string(c.value))) {
     *c.error = in_quotes(c.value) + " is not the name of an Http2Rpc";

@@ -70,8 +70,20 @@ bool hash_by(const AnnotationCall& c) {
 }
 
 bool affinity(const AnnotationCall& c) { return c.out.service.any = c.out.service.affinity = true; }
+bool affinity_mode(const AnnotationCall& c) {
+  size_t index;
+  if (!one_word(c, {"balanced", "persistent"}, &index)) return false;
+  c.out.service.cookie.persistent = index == 1;
+  return c.out.service.any = true;
+}
+bool affinity_canary_behavior(const AnnotationCall& c) {
+  size_t index;
+  if (!one_word(c, {"legacy", "sticky"}, &index)) return false;
+  c.out.service.affinity_sticky = index == 1;
+  return c.out.service.any = true;
+}
 bool cookie_name(const AnnotationCall& c) { return c.out.service.cookie_name = c.value, affinity(c); }
-bool cookie_path(const AnnotationCall& c) { return c.out.service.cookie_path = c.value, affinity(c); }
+bool cookie_path(const AnnotationCall& c) { return c.out.service.cookie.path = c.value, affinity(c); }
 bool cookie_max_age(const AnnotationCall& c) { return cookie_age(c, &c.out.service.cookie_max_age); }
 bool cookie_expires(const AnnotationCall& c) { return cookie_age(c, &c.out.service.cookie_expires); }
 
@@ -80,7 +92,9 @@ bool ssl_secret(const AnnotationCall& c) {
   return c.out.service.any = true;
 }
 bool ssl_verify(const AnnotationCall& c) {
-  if (!on_off(c, &c.out.service.verify)) return false;
+  bool on;
+  if (!on_off(c, &on)) return false;
+  c.out.service.verify = on;
   return c.out.service.any = true;
 }
 bool ssl_name(const AnnotationCall& c) { return c.out.service.ssl_name = c.value, c.out.service.any = true; }
@@ -94,21 +108,13 @@ bool auth_tls_secret(const AnnotationCall& c) {
   return c.out.tls.any = true;
 }
 // Names that are not offered are dropped; if none is left the default list applies.
-bool ssl_cipher(const AnnotationCall& c) {
-  static constexpr std::string_view kOffered[] = {"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256",
-                                                  "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
-                                                  "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305"};
+bool cipher_list(const AnnotationCall& c, std::string* out) {
   std::string list;
-  for (const std::string& name : split_list(c.value, ":")) {
-    if (std::find(std::begin(kOffered), std::end(kOffered), name) == std::end(kOffered)) {
-      *c.error = in_quotes(name) + " is ignored: it is not a cipher suite of TLS 1.2 with ECDHE and AEAD";
-    } else {
-      list += (list.empty() ? "" : ":") + name;
-    }
-  }
-  c.out.tls.ciphers = std::move(list);
-  return c.out.tls.any = true;
+  for (const std::string& name : split_list(c.value, ": ,")) add_cipher(name, &list, c.error);
+  *out = std::move(list);
+  return true;
 }
+bool ssl_cipher(const AnnotationCall& c) { return cipher_list(c, &c.out.tls.ciphers) && (c.out.tls.any = true); }
 bool tls_min_version(const AnnotationCall& c) { return tls_version(c, &c.out.tls.min_version); }
 bool tls_max_version(const AnnotationCall& c) { return tls_version(c, &c.out.tls.max_version); }
 

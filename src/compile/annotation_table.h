@@ -1,7 +1,7 @@
 #pragma once
 // The tables of annotations: one row per key says how it is read and is what the documentation is made of
-// (docs/guide/annotations.md). annotations_higress.cc holds Higress's keys, annotations_nginx.cc and
-// annotations_nginx_access.cc those that only ingress-nginx has, annotations_sluice.cc our own. Private to compile/.
+// (docs/guide/annotations.md). annotations_higress.cc holds Higress's keys, annotations_nginx*.cc those that only
+// ingress-nginx has, annotations_sluice.cc our own. Private to compile/.
 //
 // To add an annotation: a parser that writes into IngressOptions, a row in the table it belongs to, and
 // `SLUICE_WRITE_DOCS=1 compile_test --gtest_filter='AnnotationDocs.*'`.
@@ -51,6 +51,8 @@ struct Annotation {
 std::span<const Annotation> higress_annotations();
 std::span<const Annotation> nginx_annotations();
 std::span<const Annotation> nginx_access_annotations();
+std::span<const Annotation> nginx_upstream_annotations();  // towards services, and what has no meaning here
+std::span<const Annotation> nginx_site_annotations();      // hosts, responses, snippets
 std::span<const Annotation> sluice_annotations();
 
 // --- what parsers are made of ---

@@ -296,6 +296,18 @@ bool parse_hash_by(std::string_view text, config::HashPolicy* out, std::string* 
   return true;
 }
 
+bool add_cipher(std::string_view name, std::string* list, std::string* error) {
+  static constexpr std::string_view kOffered[] = {"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256",
+                                                  "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
+                                                  "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305"};
+  if (std::find(std::begin(kOffered), std::end(kOffered), name) == std::end(kOffered)) {
+    *error = in_quotes(name) + " is ignored: it is not a cipher suite of TLS 1.2 with ECDHE and AEAD";
+    return false;
+  }
+  list->append(list->empty() ? "" : ":").append(name);
+  return true;
+}
+
 bool parse_url(std::string_view text, std::string* scheme, std::string* host, std::string* path) {
   size_t colon = text.find("://");
   if (colon == text.npos || !text.starts_with("http")) return false;

@@ -31,6 +31,8 @@ bool parse_header_edits(std::string_view text, HeaderEdits* out, std::string* er
 bool parse_header_names(std::string_view text, std::vector<std::string>* out, std::string* error);
 bool parse_destinations(std::string_view text, std::vector<DestinationLine>* out, std::string* error);
 bool parse_hash_by(std::string_view text, config::HashPolicy* out, std::string* error);
+// Appends a cipher suite of TLS 1.2 to a list of them ("A:B"). False: it is not offered.
+bool add_cipher(std::string_view name, std::string* list, std::string* error);
 bool parse_url(std::string_view text, std::string* scheme, std::string* host, std::string* path);
 // sluice.io/filters
 bool parse_filters(std::string_view text, std::vector<FilterOptions>* out, std::string* error);

@@ -17,8 +17,9 @@ constexpr std::string_view kNginx = "nginx.ingress.kubernetes.io/";
 constexpr std::string_view kHigress = "higress.io/";
 constexpr std::string_view kSluice = "sluice.io/";
 
-std::array<std::span<const Annotation>, 4> tables() {
-  return {higress_annotations(), nginx_annotations(), nginx_access_annotations(), sluice_annotations()};
+std::array<std::span<const Annotation>, 6> tables() {
+  return {higress_annotations(),        nginx_annotations(),      nginx_access_annotations(),
+          nginx_upstream_annotations(), nginx_site_annotations(), sluice_annotations()};
 }
 
 bool is_family(const Annotation& annotation) { return annotation.key.ends_with('*'); }
@@ -250,15 +251,30 @@ IngressOptions parse_annotations(const resource::Ingress& ingress, resource::Dia
   return AnnotationReader(ingress, out).read();
 }
 
+namespace {
+
+AnnotationInfo info_of(const Annotation& a) {
+  return {a.key, reads_nginx(a.prefixes), reads_higress(a.prefixes), a.status, a.difference};
+}
+
+}  // namespace
+
 std::vector<AnnotationInfo> known_annotations() {
   std::vector<AnnotationInfo> out;
   for (std::span<const Annotation> table : tables()) {
-    for (const Annotation& a : table) {
-      out.push_back({a.key, reads_nginx(a.prefixes), reads_higress(a.prefixes), a.status});
-    }
+    for (const Annotation& annotation : table) out.push_back(info_of(annotation));
   }
   return out;
 }
+
+std::optional<AnnotationInfo> annotation_info(std::string_view key) {
+  const Key parts = take_apart(key);
+  const Annotation* annotation = parts.name.empty() ? nullptr : find_annotation(parts.name);
+  if (!annotation || !parts.is_read_by(*annotation)) return std::nullopt;
+  return info_of(*annotation);
+}
+
+bool is_gateway_annotation(std::string_view key) { return !take_apart(key).name.empty(); }
 
 std::vector<std::string> without_effect_in_canary(const resource::Ingress& ingress) {
   std::vector<std::string> out;
@@ -276,8 +292,10 @@ std::vector<std::string> without_effect_in_canary(const resource::Ingress& ingre
 std::string annotations_documentation() {
   return "## Higress's annotations\n\n" + documentation(higress_annotations()) +
          "\n## Further annotations of ingress-nginx\n\n### Routing\n\n" + documentation(nginx_annotations()) +
-         "\n### Access, limits and sizes\n\n" + documentation(nginx_access_annotations()) + "\n## Sluice's own\n\n" +
-         documentation(sluice_annotations());
+         "\n### Access, limits and sizes\n\n" + documentation(nginx_access_annotations()) +
+         "\n### Towards services\n\n" + documentation(nginx_upstream_annotations()) +
+         "\n### Hosts, redirects and responses\n\n" + documentation(nginx_site_annotations()) +
+         "\n## Sluice's own\n\n" + documentation(sluice_annotations());
 }
 
 bool path_is_regex(const IngressOptions& options, std::string_view path) {

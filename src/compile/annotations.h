@@ -40,17 +40,31 @@ struct SecretRef {
 struct ServiceOptions {
   bool any = false;
   enum class Protocol : uint8_t { kUnset, kHttp, kHttp2, kHttps, kGrpc, kGrpcs } protocol = Protocol::kUnset;
-  SecretRef client_secret;  // proxy-ssl-secret
-  bool verify = false;
+  SecretRef client_secret;     // proxy-ssl-secret
+  std::optional<bool> verify;  // absent: if there is a CA
   std::string ssl_name;
   bool send_server_name = false;
+  std::string ciphers;                           // of TLS 1.2 to the service; empty: default
+  std::string tls_min_version, tls_max_version;  // "TLSv1.2"; empty: default
+  int64_t verify_depth = 0;                      // of the service's certificate chain; 0: unlimited
+  int64_t connect_timeout_seconds = 0;           // 0: the default
+  bool cluster_ip = false;                       // service-upstream
+  bool hash_by_subset = false;
+  int64_t hash_subset = 3;  // endpoints in a subset
   std::optional<config::LoadBalancing> load_balancing;
   config::HashPolicy hash;  // upstream-hash-by
   bool affinity = false;    // the cookie below beats `hash`
+  config::AffinityCookie cookie;
+  bool affinity_sticky = false;  // towards canaries too
   std::string cookie_name = "INGRESSCOOKIE";
-  std::string cookie_path = "/";
   std::optional<int64_t> cookie_max_age, cookie_expires;
   std::shared_ptr<const UpstreamPolicy> policy;  // sluice.io/upstream; null: none
+
+  // Says something about TLS to the service.
+  bool has_tls() const {
+    return !client_secret.empty() || verify || !ciphers.empty() || !tls_min_version.empty() || verify_depth > 0 ||
+           send_server_name;
+  }
 };
 
 // What the oldest Ingress of a host that says any of it decides for the host.
@@ -63,6 +77,7 @@ struct TlsOptions {
   bool asks_clients() const { return !client_ca.empty() && verify != Verify::kOff; }
   std::string ciphers;
   std::string min_version, max_version;  // "TLSv1.2"; empty: default
+  bool client_prefers_ciphers = false;
 };
 
 // key and value of a header edit
@@ -97,6 +112,7 @@ struct RetryOptions {
 
 struct RedirectOptions {
   std::string temporal, permanent;
+  int64_t temporal_code = 302;
   int64_t permanent_code = 301;
   bool to_https = false;
 };
@@ -171,12 +187,20 @@ struct MirrorOptions {
   std::string fqdn;                 // beats the service
   int64_t fqdn_port = 80;
   int64_t percentage = 100;
+  std::string host;  // of the copies; empty: the request's with `-shadow`
+  bool body = true;
   bool any() const { return !service.empty() || !fqdn.empty(); }
 };
 
 struct FallbackOptions {
   std::string ns, service;            // default-backend
   std::vector<uint16_t> error_codes;  // custom-http-errors
+  bool intercept = true;              // false: error_codes have no effect
+};
+
+// What is replaced in responses, and by what.
+struct ResponseOptions {
+  HeaderEdits cookie_domain, cookie_path;
 };
 
 struct IngressOptions {
@@ -203,14 +227,19 @@ struct IngressOptions {
   std::vector<std::string> methods;
   std::vector<config::ValueMatch> conditions;  // sorted, so that equal sets are equal lists
   int64_t timeout_seconds = 0;
+  int64_t read_timeout_seconds = 0, send_timeout_seconds = 0;  // 0: none
   RetryOptions retry;
   RedirectOptions redirect;
   CorsOptions cors;
   HeaderControl request_headers, response_headers;
   RateLimitOptions rate_limit;
-  std::vector<FilterOptions> filters;  // sluice.io/filters, in order
+  ResponseOptions response;
+  std::string redirect_from, redirect_to;  // of Location; empty: kept
+  std::vector<FilterOptions> filters;      // sluice.io/filters, in order
   std::vector<DestinationLine> destinations;
   // Services and hosts.
+  std::vector<std::string> aliases;
+  bool from_to_www = false;
   ServiceOptions service;
   TlsOptions tls;
 
@@ -232,8 +261,14 @@ struct AnnotationInfo {
   std::string_view key;  // without prefix; a family ends in '*'
   bool nginx, higress;   // the prefixes that are read; neither: sluice.io/
   AnnotationStatus status;
+  std::string_view difference;  // to what the key means elsewhere, or what an accepted one does; empty: none
 };
 std::vector<AnnotationInfo> known_annotations();
+// What is known of a key with its prefix. Nothing: it is one of ours, nginx's or Higress's prefixes, but not known, or
+// not read with that prefix.
+std::optional<AnnotationInfo> annotation_info(std::string_view key);
+// Whether the key has one of those prefixes.
+bool is_gateway_annotation(std::string_view key);
 // The annotations that the Ingress gives and that have no effect because it is a canary: their full keys.
 std::vector<std::string> without_effect_in_canary(const resource::Ingress& ingress);
 

@@ -190,8 +190,10 @@ constexpr Annotation kTable[] = {
     {"proxy-ssl-secret", Prefixes::kBoth, Scope::kService, ssl_secret,
      "Client certificate for the service, and `ca.crt` to verify its.", "ns/client", Status::kWorks,
      "Has no effect with HTTP; a missing Secret: 503."},
-    {"proxy-ssl-verify", Prefixes::kBoth, Scope::kService, ssl_verify, "`on`: the service's certificate must be valid.",
-     "on", Status::kWorks, "Higress ignores it."},
+    {"proxy-ssl-verify", Prefixes::kBoth, Scope::kService, ssl_verify,
+     "`on`: the service's certificate must be valid by the CA in `proxy-ssl-secret`, or the system's; `off`: any is "
+     "taken.",
+     "on", Status::kWorks, "Higress ignores it. Default: on where `proxy-ssl-secret` has a CA (nginx: off)."},
     {"proxy-ssl-name", Prefixes::kBoth, Scope::kService, ssl_name,
      "Name asked for by SNI, with `proxy-ssl-server-name: on`.", "internal.example.com"},
     {"proxy-ssl-server-name", Prefixes::kBoth, Scope::kService, ssl_server_name,
@@ -214,11 +216,15 @@ constexpr Annotation kTable[] = {
     {"session-cookie-max-age", Prefixes::kBoth, Scope::kService, cookie_max_age,
      "Its life in seconds; default: the session.", "3600"},
     {"session-cookie-expires", Prefixes::kBoth, Scope::kService, cookie_expires,
-     "The same, where `session-cookie-max-age` is absent.", "3600"},
-    {"affinity-mode", Prefixes::kBoth, Scope::kService, affinity_mode, "`balanced` or `persistent`.", "balanced",
-     Status::kAccepted, "Always `balanced`."},
-    {"affinity-canary-behavior", Prefixes::kBoth, Scope::kService, affinity_canary_behavior, "`legacy` or `sticky`.",
-     "legacy", Status::kAccepted, "Always `legacy`."},
+     "The same as a date, and as Max-Age too where `session-cookie-max-age` is absent.", "3600"},
+    {"affinity-mode", Prefixes::kBoth, Scope::kService, affinity_mode,
+     "`balanced`: the cookie is hashed, and some clients move when endpoints come or go. `persistent`: it names the "
+     "endpoint, and only clients of one that is gone move.",
+     "persistent", Status::kWorks, "Higress: always `balanced`."},
+    {"affinity-canary-behavior", Prefixes::kBoth, Scope::kService, affinity_canary_behavior,
+     "With `affinity`: `sticky` keeps a client at the base or canary (by weight) it first got; `legacy` decides each "
+     "request anew.",
+     "sticky", Status::kWorks, "Default `legacy`, as Higress (nginx: `sticky`)."},
     // TLS: the oldest Ingress of a host that says any of these decides all of them
     {"auth-tls-secret",
      Prefixes::kBoth,

@@ -143,8 +143,6 @@ TEST(Annotations, Errors) {
       {"mirror-target-fqdn", "a b", "\"a b\" is not the name of a service such as x.static"},
       {"mirror-target-fqdn-port", "0", "\"0\" is not in 1..65535"},
       {"mirror-percentage", "x", "\"x\" is not a whole number"},
-      {"affinity-mode", "persistent", "\"persistent\" has no effect"},
-      {"affinity-canary-behavior", "sticky", "\"sticky\" has no effect"},
       {"rpc-destination-name", "x", "has no effect yet: requests go to the service as plain HTTP"},
       {"mcp-server", "true", "has no effect yet: the Ingress is served as an ordinary route"},
       {"mcp-server-match-rule-type", "glob", "\"glob\" is not one of exact, prefix, suffix, contains, regex"},

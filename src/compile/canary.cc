@@ -142,6 +142,7 @@ std::shared_ptr<const Route> weighted_canaries(const HostRoute& base, std::span<
   auto out = std::make_shared<Route>(*base.route);
   out->destinations = {};
   out->total_weight = 0;
+  out->affinity = base.affinity;
   std::vector<Group> groups;
   groups.push_back({total - sum, &base.route->destinations, edits ? header_filters(base) : FilterChain()});
   if (edits) out->filters = with_header_filters(base, {});

@@ -117,6 +117,7 @@ class ClusterTable {
   std::shared_ptr<const config::EndpointSet> build_endpoints(State& state) const;
   void add_service_endpoints(const resource::Service& service, const resource::ServicePort& port,
                              const std::string& subset, std::vector<config::Endpoint>& out) const;
+  bool add_cluster_ip(const State& state, const resource::Service& service, std::vector<config::Endpoint>& out) const;
   std::shared_ptr<const config::DnsDiscovery> named_endpoints(const resource::Service& service,
                                                               const resource::ServicePort& port,
                                                               const std::string& subset) const;

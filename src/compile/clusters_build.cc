@@ -4,6 +4,7 @@
 
 #include "compile/clusters_state.h"
 #include "compile/protocols.h"
+#include "compile/route_options.h"
 #include "resource/reader.h"
 
 namespace sluice::compile {
@@ -200,18 +201,18 @@ void ClusterTable::apply_options(State& state, config::Cluster& cluster) {
   const auto hashing = maglev ? config::LoadBalancing::kMaglev : config::LoadBalancing::kRingHash;
   if (options->affinity) {
     cluster.load_balancing = hashing;
-    cluster.hash.source = config::HashPolicy::Source::kCookie;
-    cluster.hash.name = options->cookie_name;
-    cluster.hash.cookie_path = options->cookie_path;
-    cluster.hash.cookie_ttl =
-        std::chrono::seconds(options->cookie_max_age.value_or(options->cookie_expires.value_or(0)));
+    cluster.hash = affinity_policy(*options);
   } else if (options->hash.source != config::HashPolicy::Source::kNone) {
     cluster.load_balancing = hashing;
     cluster.hash = options->hash;
+    cluster.hash_subset = options->hash_by_subset ? static_cast<uint32_t>(options->hash_subset) : 0;
+  }
+  if (options->connect_timeout_seconds) {
+    cluster.connect_timeout = std::chrono::seconds(options->connect_timeout_seconds);
   }
   using P = ServiceOptions::Protocol;
   if (options->protocol == P::kUnset) {
-    if (cluster.tls && !options->client_secret.empty()) {
+    if (cluster.tls && options->has_tls()) {
       build_tls(state, cluster, cluster.tls->sni, options);
     }
     return;
@@ -230,7 +231,13 @@ bool ClusterTable::build_tls(State& state, config::Cluster& cluster, const std::
                              const ServiceOptions* options) {
   net::TlsClientConfig config;
   config.sni = options && options->send_server_name && !options->ssl_name.empty() ? options->ssl_name : sni;
-  config.verify = options && options->verify;
+  config.verify = options && options->verify.value_or(false);
+  if (options) {
+    config.ciphers_tls12 = options->ciphers;
+    config.verify_depth = static_cast<int>(options->verify_depth);
+    if (options->tls_min_version == "TLSv1.3") config.min_version = net::TlsVersion::kTls13;
+    if (options->tls_max_version == "TLSv1.2") config.max_version = net::TlsVersion::kTls12;
+  }
   config.alpn = {cluster.protocol == config::UpstreamProtocol::kHttp2 ? "h2" : "http/1.1"};
   std::string problem;
   resource::Diagnostic diagnostic;
@@ -247,7 +254,7 @@ bool ClusterTable::build_tls(State& state, config::Cluster& cluster, const std::
       config.certificate_pem = secret_text(secret->certificate());
       config.private_key_pem = secret_text(secret->private_key());
       config.ca_pem = secret_text(secret->ca());
-      config.verify |= !config.ca_pem.empty();
+      config.verify = options->verify.value_or(!config.ca_pem.empty());
       if (secret->meta.file) diagnostic.file = *secret->meta.file;
       diagnostic.line = secret->meta.mark.line;
       diagnostic.column = secret->meta.mark.column;
@@ -289,7 +296,9 @@ std::shared_ptr<const config::EndpointSet> ClusterTable::build_endpoints(State& 
     if (source.service) {
       auto port = std::find_if(source.service->ports.begin(), source.service->ports.end(),
                                [&](const auto& p) { return p.port == state.key.port; });
-      if (port != source.service->ports.end()) add_service_endpoints(*source.service, *port, state.key.subset, list);
+      if (port != source.service->ports.end() && !add_cluster_ip(state, *source.service, list)) {
+        add_service_endpoints(*source.service, *port, state.key.subset, list);
+      }
     }
   } else if (Source source = find(state.key.host); !state.built->dns && source.registry && state.key.subset.empty()) {
     for (const auto& [ip, port] : source.registry->addresses) {
@@ -308,6 +317,17 @@ std::shared_ptr<const config::EndpointSet> ClusterTable::build_endpoints(State& 
     for (config::Endpoint& endpoint : list) endpoint.healthy = !unhealthy->second.contains(endpoint.address);
   }
   return out;
+}
+
+// With service-upstream: the Service's own address in place of those of its pods.
+bool ClusterTable::add_cluster_ip(const State& state, const resource::Service& service,
+                                  std::vector<config::Endpoint>& out) const {
+  const ServiceOptions* options = options_for(state.key);
+  if (!options || !options->cluster_ip || !state.key.subset.empty()) return false;
+  auto address = net::Address::parse_ip(service.cluster_ip, state.key.port);
+  if (!address) return false;  // headless
+  out.emplace_back().address = *address;
+  return true;
 }
 
 void ClusterTable::add_service_endpoints(const resource::Service& service, const resource::ServicePort& port,

@@ -309,10 +309,10 @@ TEST(ServiceOptions, HashAndAffinity) {
             note("higress.io/session-cookie-expires", "7"));
   EXPECT_EQ(cookie.hash.source, S::kCookie);
   EXPECT_EQ(cookie.hash.name, "INGRESSCOOKIE");
-  EXPECT_EQ(cookie.hash.cookie_path, "/");
-  EXPECT_EQ(cookie.hash.cookie_ttl.count(), 7);
+  EXPECT_EQ(cookie.hash.cookie->path, "/");
+  EXPECT_EQ(cookie.hash.cookie->max_age.count(), 7);
   EXPECT_EQ(apply(note("higress.io/session-cookie-name", "c") + note("higress.io/session-cookie-max-age", "9"))
-                .hash.cookie_ttl.count(),
+                .hash.cookie->max_age.count(),
             9);
 }
 

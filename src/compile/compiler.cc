@@ -86,6 +86,9 @@ void Compiler::on_change(const resource::Change& change) {
       if (change.key.name == kGlobalsConfigMap) on_globals(change.after);
       if (change.key.name == resource::kCredentialsConfigMap) on_credentials(change.after);
       return;
+    case Kind::kWasmPlugin:
+    case Kind::kHttp2Rpc:
+      return;  // see unused_diagnostic()
     case Kind::kIngressClass:
       return;  // an Ingress names its class; nothing of the class object is looked at
   }
@@ -94,14 +97,14 @@ void Compiler::on_change(const resource::Change& change) {
 void Compiler::on_globals(const resource::ObjectPtr& object) {
   globals_diagnostics_.clear();
   if (!object) return;  // deleted: the options stay
-  auto parsed =
-      parse_globals(*as<resource::ConfigMap>(object), filters_, options_.system_namespace, globals_diagnostics_);
+  auto parsed = parse_globals(*as<resource::ConfigMap>(object), filters_, options_, globals_diagnostics_);
   if (!parsed) return;
   if (!(parsed->auth == global_auth_)) {
     global_auth_ = std::move(parsed->auth);
     for (const auto& [key, entry] : ingresses_) marked_.insert(key);
   }
   set_tracing(parsed->tracing, parsed->globals);
+  tls_.set_defaults(parsed->tls);
   globals_ = std::make_shared<const config::Globals>(std::move(parsed->globals));
   clusters_.set_upstream_idle_timeout(globals_->upstream_idle_timeout);
   work_.globals = true;
@@ -234,6 +237,20 @@ resource::Diagnostics Compiler::globals_diagnostics() const {
   return out;
 }
 
+// Objects that are checked and kept, but that nothing uses yet.
+std::optional<resource::Diagnostic> Compiler::unused_diagnostic(const resource::Object& object) const {
+  const bool plugin = object.kind == Kind::kWasmPlugin;
+  if (!plugin && object.kind != Kind::kHttp2Rpc) return std::nullopt;
+  return resource::Diagnostic{resource::Severity::kWarning,
+                              object.meta.file ? *object.meta.file : std::string(),
+                              object.meta.mark.line,
+                              object.meta.mark.column,
+                              object.key().to_string(),
+                              {},
+                              plugin ? "plugins are not run by this version: requests pass without it"
+                                     : "Dubbo is not spoken by this version: it has no effect"};
+}
+
 resource::Diagnostics Compiler::diagnostics() const {
   resource::Diagnostics out = globals_diagnostics();
   out.insert(out.end(), credentials_diagnostics_.begin(), credentials_diagnostics_.end());
@@ -242,11 +259,19 @@ resource::Diagnostics Compiler::diagnostics() const {
   std::sort(entries.begin(), entries.end(), [](const auto* a, const auto* b) { return a->age.name < b->age.name; });
   for (const IngressEntry* entry : entries) ingress_diagnostics(*entry, out);
   clusters_.diagnostics(out);
+  store_.for_each([&](const resource::ObjectPtr& object) {
+    if (auto unused = unused_diagnostic(*object)) out.push_back(std::move(*unused));
+  });
   return out;
 }
 
 resource::Diagnostics Compiler::diagnostics(const resource::ObjectKey& key) const {
   resource::Diagnostics out;
+  if (key.kind == Kind::kWasmPlugin || key.kind == Kind::kHttp2Rpc) {
+    const resource::ObjectPtr object = store_.find(key);
+    if (object) out.push_back(*unused_diagnostic(*object));
+    return out;
+  }
   if (key.kind == Kind::kIngress) {
     if (auto at = ingresses_.find(key); at != ingresses_.end()) ingress_diagnostics(*at->second, out);
   } else if (key.kind == Kind::kConfigMap) {

@@ -71,6 +71,7 @@ class Compiler {
   void set_tracing(const std::optional<TracingOptions>& options, config::Globals& globals);
   resource::Diagnostics globals_diagnostics() const;
   void on_credentials(const resource::ObjectPtr& object);
+  std::optional<resource::Diagnostic> unused_diagnostic(const resource::Object& object) const;
   void remove_ingress(IngressEntry& entry);
   void compile(const resource::ObjectKey& key);
   void ingress_diagnostics(const IngressEntry& entry, resource::Diagnostics& out) const;

@@ -69,8 +69,10 @@ void write_hash(JsonWriter& out, const HashPolicy& hash) {
   if (hash.source == HashPolicy::Source::kNone) return;
   out.key("hash").begin_object().member("by", name_of(hash.source));
   if (!hash.name.empty()) out.member("name", hash.name);
-  if (!hash.cookie_path.empty()) out.member("cookie_path", hash.cookie_path);
-  if (hash.cookie_ttl.count()) out.member("cookie_ttl_s", hash.cookie_ttl.count());
+  if (!hash.cookie) return;
+  if (hash.cookie->persistent) out.member("persistent", true);
+  if (!hash.cookie->path.empty()) out.member("cookie_path", hash.cookie->path);
+  if (hash.cookie->max_age.count()) out.member("cookie_ttl_s", hash.cookie->max_age.count());
   out.end_object();
 }
 

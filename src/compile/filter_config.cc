@@ -170,7 +170,35 @@ FilterSpec mirror(const MirrorOptions& options, const std::string& cluster) {
   FilterSpec out{"mirror", ConfigNode::map(), "mirror-"};
   out.stage = FilterSpec::Stage::kLate;
   out.config.set("cluster", text(cluster));
+  if (!options.host.empty()) out.config.set("host", text(options.host));
+  if (!options.body) out.config.set("body", boolean(false));
   if (options.percentage < 100) out.config.set("percentage", number(options.percentage));
+  return out;
+}
+
+ConfigNode rules(const HeaderEdits& pairs) {
+  ConfigNode out = ConfigNode::list();
+  for (const auto& [from, to] : pairs) {
+    ConfigNode& rule = out.add(ConfigNode::map());
+    rule.set("from", text(from));
+    rule.set("to", text(to));
+  }
+  return out;
+}
+
+std::vector<FilterSpec> response_rewrites(const IngressOptions& options) {
+  std::vector<FilterSpec> out;
+  auto add = [&](const char* field, const HeaderEdits& pairs, const char* source) {
+    if (pairs.empty()) return;
+    FilterSpec& spec = out.emplace_back(FilterSpec{"response-rewrite", ConfigNode::map(), source});
+    spec.config.set(field, rules(pairs));
+  };
+  add("cookie_domain", options.response.cookie_domain, "proxy-cookie-domain");
+  add("cookie_path", options.response.cookie_path, "proxy-cookie-path");
+  const std::string& from = options.redirect_from;
+  if (!from.empty() && from != "off" && from != "default" && !options.redirect_to.empty()) {
+    add("location", {{from, options.redirect_to}}, "proxy-redirect-from");
+  }
   return out;
 }
 
@@ -345,6 +373,7 @@ std::vector<FilterSpec> route_filters(const IngressOptions& options, const Route
     spec.stateful = true;
     spec.guards = is_guard(filter.name);
   }
+  for (FilterSpec& spec : response_rewrites(options)) out.push_back(std::move(spec));
   add_header_edits(options, out);
   if (auto spec = rewrite(options, facts.path)) out.push_back(std::move(*spec));
   if (!options.forwarded_prefix.empty() && (!options.rewrite_target.empty() || !options.rewrite_path.empty())) {

@@ -4,6 +4,7 @@
 
 #include "compile/annotation_parsers.h"
 #include "compile/filter_config.h"
+#include "compile/mesh_config.h"
 #include "resource/reader.h"
 #include "resource/yaml.h"
 
@@ -184,42 +185,38 @@ ExternalAuthOptions read_auth(const Field& root, Reader& reader, const std::stri
   return std::move(out.external_auth);
 }
 
-}  // namespace
-
-std::optional<GlobalOptions> parse_globals(const resource::ConfigMap& map, FilterCache& filters,
-                                           const std::string& system_namespace, resource::Diagnostics& out) {
-  const resource::Pair* text = resource::find(map.data, kGlobalsKey);
-  if (!text) return std::nullopt;
-  size_t first = out.size();
-  std::string file = map.meta.file ? *map.meta.file : std::string();
+// Reads the YAML of one key with `read(root, reader)`. False: it is wrong, and `out` says why.
+template <typename Read>
+bool read_key(const resource::ConfigMap& map, const resource::Pair& text, resource::Diagnostics& out, Read read) {
+  const size_t first = out.size();
+  const std::string file = map.meta.file ? *map.meta.file : std::string();
   Reader reader(out, file, map.key().to_string());
-  auto finish = [&] {
-    // Lines within the text are told in the file's own count where the text is a block.
-    for (size_t i = first; i < out.size(); ++i) {
-      out[i].line += text->mark.line;
-      out[i].field = "data.higress" + (out[i].field.empty() ? std::string() : ": " + out[i].field);
-      if (out[i].severity == resource::Severity::kError) out[i].message += "; the previous options stay in force";
-    }
-  };
-  resource::YamlStream stream(text->value);
-  auto next = stream.next();
-  resource::Node empty;
-  if (next == resource::YamlStream::Next::kError) {
-    out.push_back({resource::Severity::kError,
-                   file,
-                   stream.error().mark.line,
-                   stream.error().mark.column,
-                   map.key().to_string(),
-                   {},
-                   stream.error().message});
-    finish();
-    return std::nullopt;
+  resource::YamlStream stream(text.value);
+  const auto next = stream.next();
+  bool good = next != resource::YamlStream::Next::kError;
+  if (good) {
+    const resource::Node empty;
+    Field root(next == resource::YamlStream::Next::kDocument ? stream.document() : empty);
+    if (root) reader.is_mapping(root);
+    read(root, reader);
+    good = reader.errors() == 0;
+  } else {
+    const resource::Mark mark = stream.error().mark;
+    out.push_back(
+        {resource::Severity::kError, file, mark.line, mark.column, map.key().to_string(), {}, stream.error().message});
   }
-  const resource::Node& node = next == resource::YamlStream::Next::kDocument ? stream.document() : empty;
-  GlobalOptions options;
-  config::Globals& globals = options.globals;
-  Field root(node);
-  if (root) reader.is_mapping(root);
+  // Lines within the text are told in the file's own count where the text is a block.
+  for (size_t i = first; i < out.size(); ++i) {
+    out[i].line += text.mark.line;
+    out[i].field = "data." + text.key + (out[i].field.empty() ? std::string() : ": " + out[i].field);
+    if (out[i].severity == resource::Severity::kError) out[i].message += "; the previous options stay in force";
+  }
+  return good;
+}
+
+void read_higress(const Field& root, Reader& reader, FilterCache& filters, const std::string& system_namespace,
+                  GlobalOptions& out) {
+  config::Globals& globals = out.globals;
   read_downstream(root, reader, globals);
   read_upstream(root, reader, globals);
   globals.add_x_real_ip = reader.boolean(root["addXRealIpHeader"], false);
@@ -233,11 +230,31 @@ std::optional<GlobalOptions> parse_globals(const resource::ConfigMap& map, Filte
       reader.warn(field, "compression is off: " + factory.error().message);
     }
   }
-  options.auth = read_auth(root, reader, system_namespace);
-  options.tracing = read_tracing(root, reader, system_namespace);
-  finish();
-  if (reader.errors()) return std::nullopt;
-  return options;
+  out.auth = read_auth(root, reader, system_namespace);
+  out.tracing = read_tracing(root, reader, system_namespace);
+}
+
+}  // namespace
+
+std::optional<GlobalOptions> parse_globals(const resource::ConfigMap& map, FilterCache& filters, const Options& options,
+                                           resource::Diagnostics& out) {
+  const resource::Pair* higress = resource::find(map.data, kGlobalsKey);
+  const resource::Pair* mesh = resource::find(map.data, kMeshKey);
+  if (!higress && !mesh) return std::nullopt;
+  GlobalOptions read;
+  bool good = true;
+  if (higress) {
+    good = read_key(map, *higress, out, [&](const Field& root, Reader& reader) {
+      read_higress(root, reader, filters, options.system_namespace, read);
+    });
+  }
+  if (mesh) {
+    good =
+        read_key(map, *mesh, out, [&](const Field& root, Reader& reader) { read_mesh(root, reader, options, read); }) &&
+        good;
+  }
+  if (!good) return std::nullopt;
+  return read;
 }
 
 }  // namespace sluice::compile

@@ -20,16 +20,26 @@ struct TracingOptions {
   uint16_t port = 0;
 };
 
+// Of the TLS listener, for hosts whose Ingresses say nothing else.
+struct TlsDefaults {
+  std::string min_version, max_version, ciphers;  // as TlsOptions
+  bool offer_http2 = true;
+  bool operator==(const TlsDefaults&) const = default;
+};
+
 struct GlobalOptions {
   config::Globals globals;
+  TlsDefaults tls;
   std::optional<TracingOptions> tracing;
   ExternalAuthOptions auth;  // of routes that have none of their own; no URL: none
 };
 
+inline constexpr const char* kMeshKey = "mesh";
+
 // Reads the options over their defaults. Nothing if any of them is wrong: then the whole version is
 // refused, `out` says why, and the previous options stay in force. Nothing and no message if the
 // key is absent.
-std::optional<GlobalOptions> parse_globals(const resource::ConfigMap& map, FilterCache& filters,
-                                           const std::string& system_namespace, resource::Diagnostics& out);
+std::optional<GlobalOptions> parse_globals(const resource::ConfigMap& map, FilterCache& filters, const Options& options,
+                                           resource::Diagnostics& out);
 
 }  // namespace sluice::compile

@@ -100,7 +100,8 @@ void HostTable::add(const IngressEntry& entry) {
   for (const CompiledIngress::Host& host : entry.compiled.hosts) {
     for (const HostRoute& route : host.routes) route.route->stats_slot = stats_slot(route.route->name);
     hosts_[host.name].contributors[&entry] = &host;
-    marked_.insert(host.name);
+    if (!host.stands_for.empty()) hosts_[host.stands_for].aliases.insert(host.name);
+    mark(host.name);
   }
 }
 
@@ -119,8 +120,15 @@ void HostTable::remove(const IngressEntry& entry) {
     if (at == hosts_.end()) continue;
     at->second.contributors.erase(&entry);
     std::erase_if(at->second.losses, [&](const Loss& loss) { return loss.entry == &entry; });
-    marked_.insert(host.name);
+    mark(host.name);
   }
+}
+
+// An alias has the canaries of its host.
+void HostTable::mark(const std::string& name) {
+  marked_.insert(name);
+  if (auto at = hosts_.find(name); at != hosts_.end())
+    marked_.insert(at->second.aliases.begin(), at->second.aliases.end());
 }
 
 void HostTable::set_requires_mtls(const std::string& host, bool required) {
@@ -152,10 +160,35 @@ void HostTable::lose(Host& host, const Candidate& loser, std::string message) {
         loser.route->mark.column, ingress.key().to_string(), loser.route->field, std::move(message)}});
 }
 
+void HostTable::choose_contributors(const std::string& name, Host& host) const {
+  using Claim = CompiledIngress::Host::Claim;
+  host.effective.clear();
+  Claim strongest = Claim::kWwwRedirect;
+  for (const auto& [entry, routes] : host.contributors) strongest = std::min(strongest, routes->claim);
+  for (const auto& [entry, routes] : host.contributors) {
+    if (routes->claim == strongest && (strongest == Claim::kRule || host.effective.empty())) {
+      host.effective.emplace_back(entry, routes);
+    } else if (!routes->routes.empty()) {
+      const char* annotation = routes->claim == Claim::kAlias ? "server-alias" : "from-to-www-redirect";
+      lose(host, {&routes->routes[0], entry},
+           "host " + name + (strongest == Claim::kRule ? " has rules of its own" : " is an alias of an older Ingress") +
+               "; " + annotation + " has no effect on it");
+    }
+  }
+  if (strongest != Claim::kAlias) return;
+  const auto [owner, alias] = host.effective[0];
+  auto base = hosts_.find(alias->stands_for);
+  if (base == hosts_.end()) return;
+  for (const auto& [entry, routes] : base->second.contributors) {
+    const bool canary = !routes->routes.empty() && routes->routes[0].role == HostRoute::Role::kCanary;
+    if (canary) host.effective.emplace_back(entry, routes);
+  }
+}
+
 // All path rules in age order without those whose key an older one holds.
 std::vector<HostTable::Candidate> HostTable::living_rules(Host& host) {
   std::vector<Candidate> out;
-  for (const auto& [entry, routes] : host.contributors) {
+  for (const auto& [entry, routes] : host.effective) {
     for (const HostRoute& route : routes->routes) {
       if (route.role == HostRoute::Role::kPath) out.push_back({&route, entry});
     }
@@ -186,7 +219,7 @@ std::vector<HostTable::Candidate> HostTable::living_rules(Host& host) {
 
 HostTable::Canaries HostTable::canaries_of(Host& host, const std::vector<Candidate>& rules) {
   std::vector<Candidate> canaries;
-  for (const auto& [entry, routes] : host.contributors) {
+  for (const auto& [entry, routes] : host.effective) {
     for (const HostRoute& route : routes->routes) {
       if (route.role == HostRoute::Role::kCanary) canaries.push_back({&route, entry});
     }
@@ -224,7 +257,7 @@ static void append_with_canaries(const HostRoute& base, const std::vector<const 
 void HostTable::add_default_backend(const std::string& name, Host& host, std::vector<Candidate>& rules) {
   bool has_root = std::any_of(rules.begin(), rules.end(), [](const Candidate& c) { return is_root_prefix(*c.route); });
   std::vector<Candidate> defaults;
-  for (const auto& [entry, routes] : host.contributors) {
+  for (const auto& [entry, routes] : host.effective) {
     for (const HostRoute& route : routes->routes) {
       if (route.role == HostRoute::Role::kDefaultBackend) defaults.push_back({&route, entry});
     }
@@ -243,7 +276,7 @@ void HostTable::add_default_backend(const std::string& name, Host& host, std::ve
 
 void HostTable::add_app_root(Host& host, std::vector<Candidate>& rules) {
   std::optional<Candidate> newest;
-  for (const auto& [entry, routes] : host.contributors) {
+  for (const auto& [entry, routes] : host.effective) {
     for (const HostRoute& route : routes->routes) {
       if (route.role == HostRoute::Role::kAppRoot) newest = Candidate{&route, entry};
     }
@@ -253,6 +286,7 @@ void HostTable::add_app_root(Host& host, std::vector<Candidate>& rules) {
 
 std::shared_ptr<const config::VirtualHost> HostTable::build(const std::string& name, Host& host) const {
   host.losses.clear();
+  choose_contributors(name, host);
   std::vector<Candidate> rules = living_rules(host);
   const Canaries canaries = canaries_of(host, rules);
   add_default_backend(name, host, rules);

@@ -53,8 +53,11 @@ class HostTable {
     const IngressEntry* entry;
     resource::Diagnostic diagnostic;
   };
+  using Contributor = std::pair<const IngressEntry*, const CompiledIngress::Host*>;
   struct Host {
     std::map<const IngressEntry*, const CompiledIngress::Host*, ByAge> contributors;
+    std::vector<Contributor> effective;       // those that count, the oldest first; set by build()
+    std::unordered_set<std::string> aliases;  // hosts that stand for this one, or did
     std::vector<Loss> losses;
   };
   struct Candidate {
@@ -63,6 +66,9 @@ class HostTable {
   };
 
   std::shared_ptr<const config::VirtualHost> build(const std::string& name, Host& host) const;
+  void mark(const std::string& name);
+  // Finds out which of the contributors count.
+  void choose_contributors(const std::string& name, Host& host) const;
   uint32_t stats_slot(const std::string& route_name);
   static void lose(Host& host, const Candidate& loser, std::string message);
   // Canaries by the base they belong to, oldest first.

@@ -49,6 +49,8 @@ class IngressCompiler {
     if (!canary_) {
       default_backend();
       app_root();
+      aliases();
+      www_redirects();
       tls();
     }
     return std::move(out_);
@@ -73,7 +75,7 @@ class IngressCompiler {
     for (auto& known : out_.hosts) {
       if (known.name == name) return known;
     }
-    return out_.hosts.emplace_back(CompiledIngress::Host{name, {}});
+    return out_.hosts.emplace_back(CompiledIngress::Host{.name = name});
   }
 
   // --- what all routes of the Ingress share ---
@@ -86,6 +88,7 @@ class IngressCompiler {
     }
     if (annotations_.retry.any) retry_ = retry_policy(annotations_.retry);
     redirect_ = redirect(annotations_.redirect);
+    affinity_ = sticky_affinity();
     if (!canary_) {
       refusal_ = annotations_.refusal;
       if (annotations_.auth.any()) authentication();
@@ -286,7 +289,7 @@ class IngressCompiler {
     out->cluster = acquire_auxiliary(*key, "default-backend");
     out->cluster_name = key->name();
     out->service = options.ns + "/" + options.service;
-    out->statuses = options.error_codes;
+    if (options.intercept) out->statuses = options.error_codes;
     std::string note = "falls back to " + out->cluster_name + " without a usable endpoint";
     for (uint16_t status : out->statuses) note += ", " + std::to_string(status);
     notes_.push_back(std::move(note));
@@ -314,6 +317,7 @@ class IngressCompiler {
     HostRoute out;
     out.rule_key = std::to_string(static_cast<int>(route->path.kind)) + route->path.text + conditions_key_;
     finish(*route, host_name, field, &out);
+    out.affinity = affinity_;
     if (canary_) {
       out.role = HostRoute::Role::kCanary;
       out.canary = canary_;
@@ -335,6 +339,13 @@ class IngressCompiler {
     return out;
   }
 
+  // A client keeps the side of a canary by the cookie of its affinity.
+  std::shared_ptr<const config::HashPolicy> sticky_affinity() const {
+    const ServiceOptions& options = annotations_.service;
+    if (!options.affinity || !options.affinity_sticky) return nullptr;
+    return std::make_shared<const config::HashPolicy>(affinity_policy(options));
+  }
+
   // Everything but path and backend. `place`: learns where the filters are that edit headers.
   void finish(config::Route& route, const std::string& host_name, const std::string& field,
               HostRoute* place = nullptr) {
@@ -342,6 +353,8 @@ class IngressCompiler {
     route.methods = annotations_.methods;
     route.conditions = annotations_.conditions;
     route.timeout = std::chrono::seconds(annotations_.timeout_seconds);
+    route.read_timeout = std::chrono::seconds(annotations_.read_timeout_seconds);
+    route.send_timeout = std::chrono::seconds(annotations_.send_timeout_seconds);
     route.retry = retry_;
     route.redirect = redirect_;
     route.fallback = fallback_;
@@ -472,30 +485,78 @@ class IngressCompiler {
   void app_root() {
     if (annotations_.app_root.empty()) return;
     for (auto& known : out_.hosts) {
-      auto route = std::make_shared<config::Route>();
-      route->name = known.name + "-app-root";
-      route->origin = ingress_.key().to_string() + " metadata.annotations app-root";
-      route->path.kind = config::PathMatch::Kind::kExact;
-      route->path.text = "/";
       auto redirect = std::make_shared<config::Redirect>();
       redirect->status = 302;
       redirect->path = annotations_.app_root;
       redirect->relative = annotations_.relative_redirects;
-      auto filter = filters_.get(redirect_filter(*redirect, "app-root"), route->origin);
-      if (!filter) {
-        report_annotation(Severity::kError, "app-root", filter.error().message);
-        continue;
-      }
-      route->filters.push_back(std::move(*filter));
-      route->redirect = std::move(redirect);
-      HostRoute out;
-      out.role = HostRoute::Role::kAppRoot;
-      out.route = std::move(route);
-      out.field = "metadata.annotations app-root";
-      out.mark = ingress_.meta.mark;
-      out.seal();
-      known.routes.push_back(std::move(out));
+      auto out = redirect_route(std::move(redirect), "app-root");
+      if (!out) continue;
+      out->route->name = known.name + "-app-root";
+      out->route->path.kind = config::PathMatch::Kind::kExact;
+      out->route->path.text = "/";
+      out->role = HostRoute::Role::kAppRoot;
+      out->seal();
+      known.routes.push_back(std::move(*out));
     }
+  }
+
+  // --- further hosts ---
+
+  bool has_host(const std::string& name) const {
+    return std::any_of(out_.hosts.begin(), out_.hosts.end(), [&](const auto& known) { return known.name == name; });
+  }
+
+  void aliases() {
+    if (annotations_.aliases.empty()) return;
+    if (out_.hosts.empty() || out_.hosts[0].name == "*") {
+      return report_annotation(Severity::kWarning, "server-alias",
+                               "has no effect: the Ingress's first rule has no host");
+    }
+    for (const std::string& name : annotations_.aliases) {
+      if (has_host(name)) continue;
+      CompiledIngress::Host alias = out_.hosts[0];
+      alias.claim = CompiledIngress::Host::Claim::kAlias;
+      alias.stands_for = std::exchange(alias.name, name);
+      out_.hosts.push_back(std::move(alias));
+    }
+  }
+
+  void www_redirects() {
+    if (!annotations_.from_to_www) return;
+    using Claim = CompiledIngress::Host::Claim;
+    for (size_t i = 0, n = out_.hosts.size(); i < n; ++i) {
+      const std::string name = out_.hosts[i].name;
+      if (out_.hosts[i].claim != Claim::kRule || name.starts_with('*')) continue;
+      std::string other = name.starts_with("www.") ? name.substr(4) : "www." + name;
+      if (has_host(other)) continue;
+      auto redirect = std::make_shared<config::Redirect>();
+      redirect->status = 308;
+      redirect->host = name;
+      if (auto route = redirect_route(redirect, "from-to-www-redirect")) {
+        route->route->name = other + "-www-redirect";
+        route->rule_key = "www";
+        route->seal();
+        out_.hosts.push_back({other, {std::move(*route)}, Claim::kWwwRedirect, name});
+      }
+    }
+  }
+
+  // A route for all paths that redirects. Nothing, and a message, if that can't be.
+  std::optional<HostRoute> redirect_route(std::shared_ptr<config::Redirect> redirect, const std::string& annotation) {
+    auto route = std::make_shared<config::Route>();
+    route->origin = ingress_.key().to_string() + " metadata.annotations " + annotation;
+    auto filter = filters_.get(redirect_filter(*redirect, annotation), route->origin);
+    if (!filter) {
+      report_annotation(Severity::kError, annotation, filter.error().message);
+      return std::nullopt;
+    }
+    route->filters.push_back(std::move(*filter));
+    route->redirect = std::move(redirect);
+    HostRoute out;
+    out.route = std::move(route);
+    out.field = "metadata.annotations " + annotation;
+    out.mark = ingress_.meta.mark;
+    return out;
   }
 
   // --- TLS ---
@@ -504,8 +565,10 @@ class IngressCompiler {
     out_.tls_options = annotations_.tls;
     for (const auto& known : out_.hosts) {
       const resource::IngressTls* entry = find_tls(ingress_, known.name);
+      if (!entry && !known.stands_for.empty()) entry = find_tls(ingress_, known.stands_for);
       if (!entry && !annotations_.tls.any && ingress_.tls.empty()) continue;
       CompiledIngress::TlsUse use{known.name, {}};
+      use.claimed = known.claim == CompiledIngress::Host::Claim::kRule;
       use.asks = !entry && !ingress_.tls.empty();
       if (entry) use.secret = {ingress_.meta.ns, entry->secret};
       out_.tls.push_back(std::move(use));
@@ -526,6 +589,7 @@ class IngressCompiler {
   std::shared_ptr<const config::Fallback> fallback_;
   std::shared_ptr<const CanaryRule> canary_;  // null: not a canary Ingress
   std::string refusal_;                       // why the routes must not be served; empty: they may
+  std::shared_ptr<const config::HashPolicy> affinity_;
   std::vector<std::string> auth_users_;
   HeaderEdits auth_headers_, custom_headers_;
   std::shared_ptr<const config::RouteTracing> tracing_;

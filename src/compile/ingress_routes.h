@@ -41,7 +41,8 @@ struct HostRoute {
   std::string field;     // "spec.rules[0].http.paths[1]"
   // Which of the route's filters edit headers: those a canary replaces.
   uint32_t header_filters_at = 0, header_filters = 0;
-  std::shared_ptr<const CanaryRule> canary;  // kCanary only
+  std::shared_ptr<const CanaryRule> canary;            // kCanary only
+  std::shared_ptr<const config::HashPolicy> affinity;  // a client keeps to base or canary by this; null: it does not
   resource::Mark mark;
 
   // Set by seal() from the above when it is complete: what a host of ten thousand routes is ordered
@@ -54,7 +55,11 @@ struct HostRoute {
 struct CompiledIngress {
   struct Host {
     std::string name;
-    std::vector<HostRoute> routes;
+    std::vector<HostRoute> routes = {};
+    // What gives the Ingress the host. Of several Ingresses only those with the strongest claim contribute to a host;
+    // of those that are not rules only the oldest.
+    enum class Claim : uint8_t { kRule, kAlias, kWwwRedirect } claim = Claim::kRule;
+    std::string stands_for = {};  // not kRule: the host it was made for
   };
   std::vector<Host> hosts;
 
@@ -72,8 +77,9 @@ struct CompiledIngress {
 
   struct TlsUse {
     std::string host;
-    SecretRef secret;   // empty: the host has options but no certificate here
-    bool asks = false;  // spec.tls is given but names no Secret for the host: higress-https may have one
+    SecretRef secret;     // empty: the host has options but no certificate here
+    bool claimed = true;  // by a rule; otherwise an alias, which gives way to those
+    bool asks = false;    // spec.tls is given but names no Secret for the host: higress-https may have one
   };
   std::vector<TlsUse> tls;
   TlsOptions tls_options;

@@ -2,8 +2,10 @@
 // What the compiler is told by flags, and the vocabulary its parts share.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <tuple>
 
 #include "resource/objects.h"
@@ -18,6 +20,8 @@ struct Options {
   std::string ingress_class = "higress";  // empty: every Ingress; "nginx": also those without a class
   std::string system_namespace = "higress-system";
   std::string domain_suffix = "cluster.local";
+  // What is wrong with an access-log format; empty: nothing. Null: formats are not checked.
+  std::function<std::string(std::string_view)> check_access_log_format;
   bool offer_http2 = true;                          // by ALPN on the TLS listener
   std::shared_ptr<net::TlsTicketKeys> ticket_keys;  // null: no session tickets
 };

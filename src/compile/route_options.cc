@@ -42,12 +42,24 @@ std::shared_ptr<const config::RetryPolicy> retry_policy(const RetryOptions& opti
   return out;
 }
 
+config::HashPolicy affinity_policy(const ServiceOptions& options) {
+  auto cookie = std::make_shared<config::AffinityCookie>(options.cookie);
+  cookie->max_age = std::chrono::seconds(options.cookie_max_age.value_or(options.cookie_expires.value_or(0)));
+  cookie->expires = std::chrono::seconds(options.cookie_expires.value_or(0));
+  config::HashPolicy out;
+  out.source = config::HashPolicy::Source::kCookie;
+  out.name = options.cookie_name;
+  out.cookie = std::move(cookie);
+  return out;
+}
+
 std::shared_ptr<const config::Redirect> redirect(const RedirectOptions& options) {
   auto out = std::make_shared<config::Redirect>();
   bool temporary = !options.temporal.empty();
   const std::string& url = temporary ? options.temporal : options.permanent;
   if (!url.empty()) {
-    out->status = temporary ? 302 : static_cast<uint16_t>(options.permanent_code);
+    out->status =
+        temporary ? static_cast<uint16_t>(options.temporal_code) : static_cast<uint16_t>(options.permanent_code);
     parse_url(url, &out->scheme, &out->host, &out->path);
     return out;
   }

@@ -25,4 +25,7 @@ void access_notes(const AddressOptions& addresses, std::vector<std::string>& not
 // without a Secret are passed over. Null: none.
 const resource::IngressTls* find_tls(const resource::Ingress& ingress, const std::string& host);
 
+// What the affinity of the options hashes.
+config::HashPolicy affinity_policy(const ServiceOptions& options);
+
 }  // namespace sluice::compile

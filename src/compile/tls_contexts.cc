@@ -55,15 +55,16 @@ Result<TlsContexts::Pointer> TlsContexts::server(const net::TlsServerConfig& c) 
   Digest digest;
   digest << "server" << c.certificate_pem << c.private_key_pem << c.client_ca_pem << static_cast<int>(c.client_auth)
          << c.client_verify_depth << c.alpn << static_cast<int>(c.min_version) << static_cast<int>(c.max_version)
-         << c.ciphers_tls12 << c.groups << c.session_scope << c.allow_expired
+         << c.ciphers_tls12 << c.client_prefers_ciphers << c.groups << c.session_scope << c.allow_expired
          << std::to_string(reinterpret_cast<uintptr_t>(c.ticket_keys.get()));
   return get(digest.finish(), [&] { return net::TlsContext::server(c); });
 }
 
 Result<TlsContexts::Pointer> TlsContexts::client(const net::TlsClientConfig& c) {
   Digest digest;
-  digest << "client" << c.sni << c.verify << c.ca_pem << c.verify_name << c.certificate_pem << c.private_key_pem
-         << c.alpn << static_cast<int>(c.min_version) << static_cast<int>(c.max_version) << c.ciphers_tls12 << c.groups;
+  digest << "client" << c.sni << c.verify << c.ca_pem << c.verify_name << c.verify_depth << c.certificate_pem
+         << c.private_key_pem << c.alpn << static_cast<int>(c.min_version) << static_cast<int>(c.max_version)
+         << c.ciphers_tls12 << c.groups;
   return get(digest.finish(), [&] { return net::TlsContext::client(c); });
 }
 

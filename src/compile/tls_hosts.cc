@@ -5,6 +5,14 @@
 #include "compile/annotation_values.h"
 
 namespace sluice::compile {
+namespace {
+
+net::TlsVersion version_of(const std::string& text, net::TlsVersion otherwise) {
+  if (text.empty()) return otherwise;
+  return text == "TLSv1.3" ? net::TlsVersion::kTls13 : net::TlsVersion::kTls12;
+}
+
+}  // namespace
 
 using resource::Severity;
 
@@ -94,11 +102,20 @@ const resource::Secret* TlsHosts::look(const std::string& name, Host& host, cons
   return store_.get<resource::Secret>(ref.ns, ref.name);
 }
 
+void TlsHosts::set_defaults(const TlsDefaults& defaults) {
+  if (defaults == defaults_) return;
+  defaults_ = defaults;
+  for (const auto& [name, host] : hosts_) marked_.insert(name);
+}
+
 std::shared_ptr<const config::TlsHost> TlsHosts::build(const std::string& name, Host& host) {
   const IngressEntry* owner = nullptr;
   const IngressEntry* chooser = nullptr;  // of options
   SecretRef ref;
+  bool claimed = false;  // by a rule: aliases don't count then
+  for (const auto& [entry, use] : host.contributors) claimed |= use->claimed;
   for (const auto& [entry, use] : host.contributors) {
+    if (claimed && !use->claimed) continue;
     if (SecretRef secret = secret_of(name, host, *use); !secret.empty()) {
       if (!owner) {
         owner = entry;
@@ -118,11 +135,14 @@ std::shared_ptr<const config::TlsHost> TlsHosts::build(const std::string& name, 
   out->domain = name;
   out->secret = ref.to_string();
   net::TlsServerConfig config;
-  if (options_.offer_http2) config.alpn = {"h2"};
+  if (options_.offer_http2 && defaults_.offer_http2) config.alpn = {"h2"};
   config.alpn.push_back("http/1.1");
   config.ticket_keys = options_.ticket_keys;
   // A certificate that is not valid now is still what the owner gave; it is served and reported.
   config.allow_expired = true;
+  config.min_version = version_of(defaults_.min_version, config.min_version);
+  config.max_version = version_of(defaults_.max_version, config.max_version);
+  config.ciphers_tls12 = defaults_.ciphers;
   if (chooser) out->mutual = apply_options(name, host, *chooser, ref, config);
 
   const resource::Secret* secret = look(name, host, ref);
@@ -168,18 +188,16 @@ std::shared_ptr<const config::TlsHost> TlsHosts::build(const std::string& name, 
 bool TlsHosts::apply_options(const std::string& name, Host& host, const IngressEntry& entry,
                              const SecretRef& certificate, net::TlsServerConfig& config) {
   const TlsOptions& options = entry.compiled.tls_options;
-  auto version = [](const std::string& text) {
-    return text == "TLSv1.3" ? net::TlsVersion::kTls13 : net::TlsVersion::kTls12;
-  };
-  if (!options.min_version.empty()) config.min_version = version(options.min_version);
-  if (!options.max_version.empty()) config.max_version = version(options.max_version);
+  config.min_version = version_of(options.min_version, config.min_version);
+  config.max_version = version_of(options.max_version, config.max_version);
   if (config.min_version > config.max_version) {
     find(host, entry, "metadata.annotations",
          "tls-min-protocol-version is above tls-max-protocol-version; both are ignored");
     config.min_version = net::TlsVersion::kTls12;
     config.max_version = net::TlsVersion::kTls13;
   }
-  config.ciphers_tls12 = options.ciphers;
+  if (!options.ciphers.empty()) config.ciphers_tls12 = options.ciphers;
+  config.client_prefers_ciphers = options.client_prefers_ciphers;
   if (!options.asks_clients()) return false;
   // Of the host's own certificate the CA may be in a Secret beside it, as in Higress.
   const SecretRef& ca = options.client_ca;

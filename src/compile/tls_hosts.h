@@ -13,6 +13,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "compile/globals.h"
 #include "compile/hosts.h"
 #include "compile/tls_contexts.h"
 #include "config/snapshot.h"
@@ -31,6 +32,9 @@ class TlsHosts {
   void on_secret(const resource::ObjectKey& key);
   // The certificates for hosts that name none (ConfigMap higress-https).
   void set_credentials(resource::Credentials credentials);
+
+  // What hosts have whose Ingresses say nothing else.
+  void set_defaults(const TlsDefaults& defaults);
 
   // Rebuilds what is marked into the snapshot and tells the host table which hosts ask for client
   // certificates. Returns how many hosts were rebuilt.
@@ -73,6 +77,7 @@ class TlsHosts {
   const Options& options_;
   TlsContexts& contexts_;
   resource::Credentials credentials_;
+  TlsDefaults defaults_;
   std::unordered_map<std::string, Host> hosts_;
   std::unordered_map<std::string, std::unordered_set<std::string>> by_secret_;  // "ns/name" → hosts
   std::unordered_set<std::string> marked_;

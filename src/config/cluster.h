@@ -78,13 +78,26 @@ struct DnsDiscovery {
   uint16_t port = 0;
 };
 
-// What the ring-hash and Maglev balancers hash.
+// The cookie by which a client stays at its endpoint; the gateway sets it when it is absent.
+struct AffinityCookie {
+  // The value names the endpoint itself, which is kept as long as it exists. Otherwise it is hashed.
+  bool persistent = false;
+  bool change_on_failure = false;  // a client whose endpoint failed gets another cookie
+  std::string path = "/";
+  std::string domain;      // empty: the host's own
+  std::string same_site;   // "None", "Lax" or "Strict"; empty: not said
+  bool omit_none = false;  // SameSite=None is left out for clients known to take it for Strict
+  bool secure = false;
+  std::chrono::seconds max_age{0};  // 0: session cookie
+  std::chrono::seconds expires{0};  // the same as a date; 0: none
+};
+
+// What the hashing balancers hash.
 struct HashPolicy {
   enum class Source : uint8_t { kNone, kHeader, kCookie, kQuery, kSourceAddress, kPath, kAuthority };
   Source source = Source::kNone;
-  std::string name;                    // header, cookie or query parameter
-  std::string cookie_path;             // kCookie: the cookie is set by the gateway when absent
-  std::chrono::seconds cookie_ttl{0};  // 0: session cookie
+  std::string name;                              // header, cookie or query parameter
+  std::shared_ptr<const AffinityCookie> cookie;  // kCookie
 };
 
 struct Cluster {
@@ -101,6 +114,7 @@ struct Cluster {
   HashPolicy hash;                       // what the hashing balancers hash, unless the route says otherwise
   uint32_t ring_size = 1024;             // ring hash: minimum number of points
   uint32_t maglev_table = 65537;         // a prime
+  uint32_t hash_subset = 0;              // hashing: endpoints that share a hash; 0: one
   milliseconds slow_start{0};            // a new endpoint's weight grows to its own over this time; 0: at once
   uint32_t panic_threshold_percent = 0;  // fewer healthy endpoints than this: use all, healthy or not
 

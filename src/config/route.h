@@ -125,10 +125,14 @@ struct alignas(64) Route {
 
   std::chrono::milliseconds timeout{0};       // whole request until the response is complete; 0: none
   std::chrono::milliseconds idle_timeout{0};  // 0: the listener's stream idle timeout
+  std::chrono::milliseconds read_timeout{0};  // between two reads from the upstream; 0: none
+  std::chrono::milliseconds send_timeout{0};  // between two writes to the upstream; 0: none
   std::shared_ptr<const RetryPolicy> retry;   // null: the default policy
   FilterChain filters;
 
   std::shared_ptr<const Fallback> fallback;  // null: none
+  // The cookie by which a client keeps the destination it first got; null: each request is decided anew.
+  std::shared_ptr<const HashPolicy> affinity;
 
   std::string name;  // as in logs and metrics: "ns/ingress", or "ingress" in the system namespace
   std::shared_ptr<const RouteTracing> tracing;  // null: as the global options say

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "config/cluster.h"
@@ -15,6 +16,12 @@
 #include "config/tracing.h"
 
 namespace sluice::config {
+
+// Of the 2xx responses of these hosts only a share is logged.
+struct AccessLogFilter {
+  std::shared_ptr<const re2::RE2> host;  // full match
+  uint32_t sample_percent = 100;
+};
 
 // Global options (ConfigMap higress-config, key `higress`, §D.2 of its reference).
 struct Globals {
@@ -30,8 +37,14 @@ struct Globals {
   std::chrono::milliseconds route_timeout{0};  // of routes that have none of their own; 0: none
   bool add_x_real_ip = false;
   bool disable_x_envoy_headers = false;
-  FilterChain filters;                     // run before those of the route (gzip …)
-  std::shared_ptr<const Tracing> tracing;  // null: off
+  FilterChain filters;                       // run before those of the route (gzip …)
+  std::shared_ptr<const Tracing> tracing;    // null: off
+  std::shared_ptr<const RetryPolicy> retry;  // of routes that have none of their own; null: the built-in policy
+  std::optional<uint32_t> trusted_hops;      // unset: as the flag says
+  bool proxy_protocol = false;               // as the flag
+  bool access_log = true;
+  std::string access_log_format;                    // empty: as the flag says; a valid one
+  std::vector<AccessLogFilter> access_log_filters;  // the first whose host matches decides; none: all is logged
 };
 
 // A host that the TLS listener serves.

@@ -207,10 +207,14 @@ std::string_view parse_fields(char* p, char* end, uint32_t max_fields, HeaderMap
     char* value = p;
     p = find_control(p, end);
     if (end - p < 2 || p[0] != '\r' || p[1] != '\n') return "forbidden byte in a header field value";
-    const std::string_view value_view = trim({value, static_cast<size_t>(p - value)});
+    const std::string_view line(value, static_cast<size_t>(p - value));
+    const std::string_view value_view = trim(line);
     p += 2;
     if (++count > max_fields) return "too many header fields";
     const HeaderId id = find_header_id(name_view);
+    // Allowed by RFC 9112 §5, but widespread parsers take the tab for a part of the value and frame the body otherwise.
+    const bool frames = id == HeaderId::kContentLength || id == HeaderId::kTransferEncoding;
+    if (frames && line.find('\t') != std::string_view::npos) return "tab around a field that frames the body";
     if (take(id, value_view)) headers.append(id, name_view, value_view);
   }
 }

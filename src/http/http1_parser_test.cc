@@ -285,6 +285,8 @@ TEST(RequestHead, Refused) {
       {start + "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n", 400},
       {start + "transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n", 400},
       {start + "transfer-encoding: xchunked\r\n\r\n", 400},
+      {start + "transfer-encoding: chunked\t\r\n\r\n", 400},
+      {start + "content-length:\t1\r\n\r\n", 400},
       {start + "transfer-encoding: \"chunked\"\r\n\r\n", 400},
       {start + "transfer-encoding: chunked;a=b\r\n\r\n", 400},
       {start + "transfer-encoding:\r\n\r\n", 400},

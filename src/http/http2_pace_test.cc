@@ -35,9 +35,9 @@ struct SlowBody : RawClient {
 TEST(Http2Pace, SlowBodyIs408) {
   SlowBody r;
   r.peer->headers(1, kPost, false);
-  r.trickle(1, 4);
+  r.trickle(1, 2);
   EXPECT_EQ(r.exchange().resets, 0);
-  r.trickle(1, 3);
+  r.trickle(1, 5);
   EXPECT_EQ(r.exchange().resets, 1);
   EXPECT_EQ(r.exchange().error, StreamError::kTimeout);
   EXPECT_EQ(r.server.refused, std::vector<int>{408});

@@ -168,6 +168,7 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::server(const TlsServerConf
   context->min_version_ = wire_version(config.min_version);
   context->max_version_ = wire_version(config.max_version);
   context->ciphers_tls12_ = config.ciphers_tls12;
+  context->client_prefers_ciphers_ = config.client_prefers_ciphers;
   context->groups_ = config.groups;
   context->alpn_wire_ = std::move(*alpn);
   context->ticket_keys_ = config.ticket_keys;
@@ -205,6 +206,7 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::client(const TlsClientConf
   }
   if (config.verify) {
     if (Status status = trust_servers(ctx.get(), config.ca_pem); !status) return status.error();
+    if (config.verify_depth > 0) SSL_CTX_set_verify_depth(ctx.get(), config.verify_depth);
   }
   TlsCallbacks::install_client(ctx.get());
   if (!alpn->empty() && SSL_CTX_set_alpn_protos(ctx.get(), reinterpret_cast<const uint8_t*>(alpn->data()),
@@ -216,8 +218,11 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::client(const TlsClientConf
   context->sni_ = to_lower(config.sni);
   context->verify_name_ = to_lower(config.verify_name);
   context->alpn_wire_ = std::move(*alpn);
-  context->fingerprint_ =
-      common_fingerprint(config, context->alpn_wire_).add(context->verify_mode_).add(config.ca_pem).finish();
+  context->fingerprint_ = common_fingerprint(config, context->alpn_wire_)
+                              .add(context->verify_mode_)
+                              .add(config.verify_depth)
+                              .add(config.ca_pem)
+                              .finish();
   context->ssl_ctx_ = ctx.release();
   return std::shared_ptr<const TlsContext>(std::move(context));
 }

@@ -44,6 +44,7 @@ struct TlsServerConfig {
   TlsVersion max_version = TlsVersion::kTls13;
   // In OpenSSL's syntax; empty: the default. TLS 1.3 has no weak suites to choose from.
   std::string ciphers_tls12;
+  bool client_prefers_ciphers = false;  // of those of TLS 1.2, the client's first is taken
   // Of the key exchange, colon-separated, by preference; empty: the default "X25519:P-256".
   // "X25519MLKEM768" can be put in front; it resists quantum computers and makes a handshake
   // dearer, so it is not the default.
@@ -63,6 +64,7 @@ struct TlsClientConfig {
   std::string ca_pem;  // trust anchors; empty: those of the system
   // Host name or IP address that the certificate must be for; empty: `sni`; both empty: any name.
   std::string verify_name;
+  int verify_depth = 0;                          // CA certificates in the chain at most; 0: no limit of our own
   std::string certificate_pem, private_key_pem;  // what we present when asked; both or neither
   std::vector<std::string> alpn;                 // by preference
   TlsVersion min_version = TlsVersion::kTls12;
@@ -106,7 +108,8 @@ class TlsContext {
   int client_verify_depth_ = -1;
   uint16_t min_version_ = 0, max_version_ = 0;  // as on the wire: 0x0303, 0x0304
   std::string ciphers_tls12_, groups_;          // empty: the default
-  std::string alpn_wire_;                       // names, each after a byte with its length
+  bool client_prefers_ciphers_ = false;
+  std::string alpn_wire_;  // names, each after a byte with its length
   std::string sni_, verify_name_;
   std::string fingerprint_;
   std::shared_ptr<TlsTicketKeys> ticket_keys_;

@@ -214,6 +214,7 @@ bool TlsSession::apply_context() {
                  context.takes_unverified_ ? [](int, X509_STORE_CTX*) { return 1; } : nullptr);
   if (context.client_verify_depth_ >= 0) SSL_set_verify_depth(ssl_, context.client_verify_depth_);
   if (!context.ticket_keys_) SSL_set_options(ssl_, SSL_OP_NO_TICKET);
+  if (context.client_prefers_ciphers_) SSL_clear_options(ssl_, SSL_OP_CIPHER_SERVER_PREFERENCE);
   return SSL_set_min_proto_version(ssl_, context.min_version_) &&
          SSL_set_max_proto_version(ssl_, context.max_version_) &&
          (context.ciphers_tls12_.empty() || SSL_set_strict_cipher_list(ssl_, context.ciphers_tls12_.c_str())) &&

@@ -13,6 +13,7 @@
 #include "plugins/local_rate_limit/filter.h"
 #include "plugins/mirror/filter.h"
 #include "plugins/redirect/filter.h"
+#include "plugins/response_rewrite/filter.h"
 #include "plugins/rewrite/filter.h"
 #include "plugins/size_limit/filter.h"
 
@@ -20,10 +21,22 @@ namespace sluice::plugins {
 
 const std::vector<Plugin>& all() {
   static const std::vector<Plugin> kAll = {
-      bandwidth_limit::plugin(), basic_auth::plugin(),     client_certificate::plugin(), client_limit::plugin(),
-      compression::plugin(),     cors::plugin(),           ext_auth::plugin(),           fault::plugin(),
-      header_control::plugin(),  ip_restriction::plugin(), local_rate_limit::plugin(),   mirror::plugin(),
-      redirect::plugin(),        rewrite::plugin(),        size_limit::plugin(),
+      bandwidth_limit::plugin(),
+      basic_auth::plugin(),
+      client_certificate::plugin(),
+      client_limit::plugin(),
+      compression::plugin(),
+      cors::plugin(),
+      ext_auth::plugin(),
+      fault::plugin(),
+      header_control::plugin(),
+      ip_restriction::plugin(),
+      local_rate_limit::plugin(),
+      mirror::plugin(),
+      redirect::plugin(),
+      response_rewrite::plugin(),
+      rewrite::plugin(),
+      size_limit::plugin(),
   };
   return kAll;
 }

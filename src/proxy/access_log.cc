@@ -401,6 +401,19 @@ void AccessLog::drain() {
   written_.wait_for(lock, std::chrono::seconds(2), [this] { return pending_.empty() && !writing_; });
 }
 
+std::string AccessLogFormat::check(std::string_view text) {
+  const Result<AccessLogFormat> parsed = parse(text);
+  return parsed.ok() ? std::string() : parsed.error().message;
+}
+
+void AccessLog::Producer::set_format(const std::string& text) {
+  if (text == format_text_) return;
+  format_text_ = text;
+  if (text.empty()) return own_format_.reset();
+  Result<AccessLogFormat> parsed = AccessLogFormat::parse(text);
+  if (parsed.ok()) own_format_ = std::move(*parsed);
+}
+
 uint64_t AccessLog::Producer::flush() {
   if (buffer_.empty()) return 0;
   bool was_empty = false;

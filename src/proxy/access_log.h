@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -55,6 +56,8 @@ class AccessLogFormat {
   static const AccessLogFormat& standard();
   // The error names the operator that is not known.
   static Result<AccessLogFormat> parse(std::string_view text);
+  // What is wrong with a format; empty: nothing.
+  static std::string check(std::string_view text);
   // Appends one line with its line feed.
   void write(const LogRecord& record, std::string& out) const;
 
@@ -124,8 +127,10 @@ class AccessLog {
   class Producer {
    public:
     explicit Producer(AccessLog& log) : log_(log) {}
+    // The format of the lines from here on; empty: the log's own. A text that does not parse leaves it as it is.
+    void set_format(const std::string& text);
     void append(const LogRecord& record) {
-      log_.format_.write(record, buffer_);
+      (own_format_ ? *own_format_ : log_.format_).write(record, buffer_);
       ++lines_;
     }
     bool empty() const { return buffer_.empty(); }
@@ -135,6 +140,8 @@ class AccessLog {
 
    private:
     AccessLog& log_;
+    std::string format_text_;
+    std::optional<AccessLogFormat> own_format_;
     std::string buffer_;
     uint64_t lines_ = 0;
   };

@@ -55,6 +55,23 @@ uint64_t grpc_timeout_ms(std::string_view text) {
   }
 }
 
+// Which of several destinations a cookie leads to must not go with which endpoint it leads to.
+constexpr uint64_t kStickySeed = 7;
+
+// A value of affinity cookies: 16 hexadecimal digits.
+std::string_view write_pin(uint64_t pin, char (&text)[16]) {
+  static constexpr char kHex[] = "0123456789abcdef";
+  for (int i = 0; i < 16; ++i) text[i] = kHex[(pin >> (60 - 4 * i)) & 15];
+  return {text, sizeof(text)};
+}
+
+// 0: not such a value.
+uint64_t parse_pin(std::string_view text) {
+  uint64_t pin = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), pin, 16);
+  return text.size() == 16 && error == std::errc() && end == text.data() + text.size() ? pin : 0;
+}
+
 }  // namespace
 
 Exchange::Exchange(Worker& worker, http::ServerStream& downstream, http::RequestHead& request)
@@ -84,11 +101,12 @@ bool Exchange::start(bool end) {
   if (request_.path != "*") request_.path = normalize_path(request_.path, arena());
 
   const http::ConnectionInfo& connection = downstream_->connection();
-  client_ = proxy::client_address(request_, connection, worker_.options().trusted_hops);
+  const uint32_t trusted_hops = globals.trusted_hops.value_or(worker_.options().trusted_hops);
+  client_ = proxy::client_address(request_, connection, trusted_hops);
   ForwardingFacts facts;
   facts.connection = &connection;
   facts.client = &client_;
-  facts.trusted_hops = worker_.options().trusted_hops;
+  facts.trusted_hops = trusted_hops;
   facts.start_time_ms = start_wall_us_ / 1000;
   facts.add_x_real_ip = globals.add_x_real_ip;
   facts.x_envoy_headers = !globals.disable_x_envoy_headers;
@@ -108,6 +126,11 @@ bool Exchange::start(bool end) {
   build_filters();
   idle_timeout_ms_ = static_cast<uint64_t>(
       (route_->idle_timeout.count() ? route_->idle_timeout : globals.downstream_idle_timeout).count());
+  if (idle_timeout_ms_ && has_upstream_limits()) {
+    // The narrower limit is that of the upstream; a wide one must not be cut short.
+    const auto limit = static_cast<uint64_t>(std::max(route_->read_timeout, route_->send_timeout).count());
+    idle_timeout_ms_ = std::max(idle_timeout_ms_, limit + limit / 4);
+  }
   arm_timer();
   filters_.headers(*this, Direction::kRequest, end);
   return !over();
@@ -152,8 +175,9 @@ void Exchange::choose_destination() {
   cluster_slot_ = UINT32_MAX;
   cluster_name_ = {};
   if (route_->destinations.empty()) return;
-  destination_ = &route_->destinations.front();
-  if (route_->destinations.size() > 1 && route_->total_weight > 0) {
+  destination_ = route_->affinity ? sticky_destination() : nullptr;
+  if (!destination_) destination_ = &route_->destinations.front();
+  if (!route_->affinity && route_->destinations.size() > 1 && route_->total_weight > 0) {
     uint32_t point = worker_.random().below(route_->total_weight);
     for (const config::Destination& candidate : route_->destinations) {
       if (point < candidate.weight) {
@@ -166,6 +190,60 @@ void Exchange::choose_destination() {
   cluster_slot_ = destination_->cluster;
   const config::Cluster* cluster = snapshot_->clusters.get(cluster_slot_);
   cluster_name_ = cluster ? cluster->name : destination_->cluster_name;
+}
+
+// Where the client's affinity cookie has led it before, and where a new one is to lead it from now on. Null: nowhere.
+const config::Destination* Exchange::sticky_destination() {
+  const config::HashPolicy& policy = *route_->affinity;
+  const std::string_view value = affinity_cookie(policy);
+  if (policy.cookie->persistent) {
+    const uint64_t pin = parse_pin(value);
+    for (const config::Destination& candidate : route_->destinations) {
+      const upstream::ClusterState* cluster = worker_.clusters().get(*snapshot_, candidate.cluster);
+      if (pin && cluster && cluster->find_pinned(pin)) return &candidate;
+    }
+  }
+  if (!route_->total_weight) return nullptr;
+  uint64_t point = hash64(value, kStickySeed) % route_->total_weight;
+  for (const config::Destination& candidate : route_->destinations) {
+    if (point < candidate.weight) return &candidate;
+    point -= candidate.weight;
+  }
+  return nullptr;
+}
+
+// The value of the cookie; a client without one gets a fresh one.
+std::string_view Exchange::affinity_cookie(const config::HashPolicy& policy) {
+  const std::string_view value = http::find_cookie(request_.headers.get_joined(HeaderId::kCookie), policy.name);
+  if (!value.empty()) return value;
+  if (cookie_value_.empty()) {
+    char text[16];
+    cookie_value_ = arena().copy(write_pin(worker_.random().next(), text));
+  }
+  return cookie_value_;
+}
+
+// The response decides what the client's cookie says from now on.
+void Exchange::renew_affinity() {
+  const config::AffinityCookie& cookie = *affinity_->cookie;
+  const upstream::EndpointState* endpoint = upstream_.endpoint();
+  if (!endpoint) return;
+  const bool has_cookie = !http::find_cookie(request_.headers.get_joined(HeaderId::kCookie), affinity_->name).empty();
+  char text[16];
+  if (cookie.persistent) {
+    if (pin_ == endpoint->pin || (pin_ && !cookie.change_on_failure)) return;
+    cookie_value_ = arena().copy(write_pin(endpoint->pin, text));
+  } else {
+    if (!has_cookie || !cookie.change_on_failure || upstream_.retries() == 0) return;
+    // A value that leads to the endpoint that has answered; the last of some if none does.
+    upstream::ClusterState* cluster = worker_.clusters().get(*snapshot_, cluster_slot_);
+    for (int i = 0; i < 32; ++i) {
+      const std::string_view fresh = write_pin(worker_.random().next(), text);
+      if (!cluster || cluster->choose(true, hash64(fresh), {}) == endpoint) break;
+    }
+    cookie_value_ = arena().copy({text, sizeof(text)});
+  }
+  set_cookie_ = affinity_;
 }
 
 void Exchange::build_filters() {
@@ -257,7 +335,9 @@ void Exchange::forward(bool end) {
     downstream_paused_ = true;
     end = end || request_.version != http::Protocol::kHttp2;
   }
+  upstream_activity_ms_ = loop().now_ms();
   upstream_.start(target, request_, end);
+  if (!over() && has_upstream_limits()) arm_timer();
 }
 
 void Exchange::send_continue() {
@@ -271,8 +351,17 @@ void Exchange::send_continue() {
 UpstreamRequest::Target Exchange::target_of(upstream::ClusterState& cluster) {
   UpstreamRequest::Target target;
   target.cluster = &cluster;
-  target.retry = route_->retry ? route_->retry.get() : &kDefaultRetry;
-  target.has_hash = hash_of(cluster.config().hash, &target.hash);
+  const config::RetryPolicy* retry = route_->retry ? route_->retry.get() : snapshot_->globals->retry.get();
+  target.retry = retry ? retry : &kDefaultRetry;
+  const config::HashPolicy& policy = cluster.config().hash;
+  target.has_hash = hash_of(policy, &target.hash);
+  affinity_ = policy.cookie ? &policy : nullptr;
+  if (affinity_ && affinity_->cookie->persistent) {
+    const uint64_t pin = parse_pin(http::find_cookie(request_.headers.get_joined(HeaderId::kCookie), policy.name));
+    target.pinned = pin ? cluster.find_pinned(pin) : nullptr;
+    pin_ = target.pinned ? pin : 0;
+    set_cookie_ = nullptr;  // renew_affinity() sets it
+  }
   if (cluster.config().send_proxy_protocol) {
     const net::Address& local = downstream_->connection().local;
     const std::string header = cluster.config().send_proxy_protocol == 1
@@ -338,15 +427,9 @@ bool Exchange::hash_of(const config::HashPolicy& policy, uint64_t* hash) {
       *hash = mix64(client_.ip_hash());
       return true;
     case Source::kCookie:
-      value = http::find_cookie(request_.headers.get_joined(HeaderId::kCookie), policy.name);
-      if (value.empty()) {
-        // A new client: give it a value that will lead it back here.
-        const uint64_t fresh = worker_.random().next();
-        char text[17];
-        const auto end = std::to_chars(text, text + sizeof(text), fresh, 16).ptr;
-        value = cookie_value_ = arena().copy({text, static_cast<size_t>(end - text)});
-        set_cookie_ = &policy;
-      }
+      // A new client gets a value that will lead it back here.
+      value = affinity_cookie(policy);
+      if (value.data() == cookie_value_.data()) set_cookie_ = &policy;
       break;
   }
   if (value.empty()) return false;
@@ -358,6 +441,7 @@ void Exchange::on_data(Slice data, bool end) {
   bytes_received_ += data.size();
   request_end_ = request_end_ || end;
   touch();
+  if (end) upstream_activity_ms_ = last_activity_ms_;
   if (local_reply_ || (upstream_done_ && phase_ != Phase::kTunnel)) return;
   if (fell_back_ && phase_ != Phase::kTunnel) return;
   if (phase_ == Phase::kTunnel) {
@@ -372,7 +456,9 @@ void Exchange::on_data(Slice data, bool end) {
   } else {
     upstream_.send_data(std::move(data), end);
   }
-  if (!over()) update_request_flow();
+  if (over()) return;
+  update_request_flow();
+  if (has_upstream_limits()) arm_timer();
 }
 
 void Exchange::on_data_through(Direction direction, SliceQueue& data, bool end) {
@@ -440,6 +526,7 @@ void Exchange::update_request_flow() {
 }
 
 void Exchange::on_upstream_drained() {
+  upstream_activity_ms_ = loop().now_ms();
   if (phase_ == Phase::kTunnel) end_tunnel_if_done();
   if (!over()) update_request_flow();
 }
@@ -481,14 +568,58 @@ void Exchange::touch() { last_activity_ms_ = loop().now_ms(); }
 void Exchange::arm_timer() {
   uint64_t next = idle_timeout_ms_ ? last_activity_ms_ + idle_timeout_ms_ : 0;
   if (deadline_ms_ && (!next || deadline_ms_ < next)) next = deadline_ms_;
+  if (has_upstream_limits()) {
+    const uint64_t upstream = upstream_deadline();
+    if (upstream && (!next || upstream < next)) next = upstream;
+  }
   if (!next) return;
   if (timer_.armed() && timer_.deadline() <= next) return;
   loop().arm(timer_, next > loop().now_ms() ? next - loop().now_ms() : 1);
 }
 
+// When the upstream will have kept us waiting for too long; 0: we are not waiting for it.
+uint64_t Exchange::upstream_deadline() {
+  if (phase_ != Phase::kForwarding && phase_ != Phase::kResponding) return 0;
+  if (upstream_done_ || local_reply_ || !upstream_.started()) return 0;
+  const auto read = static_cast<uint64_t>(route_->read_timeout.count());
+  const auto send = static_cast<uint64_t>(route_->send_timeout.count());
+  // Connecting has a limit of its own; look again when it may be over.
+  if (!upstream_.has_stream()) return loop().now_ms() + std::max<uint64_t>(read ? read : send, 1);
+  if (phase_ == Phase::kForwarding && upstream_.buffered() > 0) return send ? upstream_activity_ms_ + send : 0;
+  const bool waiting = phase_ == Phase::kResponding ? !upstream_paused_ : request_end_;
+  return read && waiting ? upstream_activity_ms_ + read : 0;
+}
+
+// Ends the try if the upstream has kept us waiting for too long.
+bool Exchange::upstream_timed_out(uint64_t now) {
+  if (phase_ == Phase::kForwarding && upstream_.has_stream() && upstream_.buffered() > 0) {
+    const uint64_t written = bytes_received_ - std::min<uint64_t>(bytes_received_, upstream_.buffered());
+    if (std::exchange(upstream_written_, written) != written) upstream_activity_ms_ = now;
+  }
+  const uint64_t deadline = upstream_deadline();
+  if (!deadline || now < deadline) return false;
+  upstream_activity_ms_ = now;
+  const bool sending = phase_ == Phase::kForwarding && upstream_.buffered() > 0;
+  const std::string_view details = sending ? "upstream_send_timeout" : "upstream_read_timeout";
+  if (phase_ == Phase::kResponding) {
+    if (head_sent_) {
+      cut_off(ResponseFlag::kUpstreamTimeout, details);
+    } else {
+      answer(504, "upstream request timeout", details, ResponseFlag::kUpstreamTimeout);
+    }
+  } else {
+    upstream_.time_out(details);
+  }
+  return true;
+}
+
 void Exchange::on_timer() {
   if (over()) return;
   const uint64_t now = loop().now_ms();
+  if (has_upstream_limits() && upstream_timed_out(now)) {
+    if (!over()) arm_timer();
+    return;
+  }
   if (deadline_ms_ && now >= deadline_ms_ && !response_end_ && phase_ != Phase::kTunnel) {
     if (head_sent_) return cut_off(ResponseFlag::kUpstreamTimeout, "response_timeout");
     return answer(504, "upstream request timeout", "response_timeout", ResponseFlag::kUpstreamTimeout);

@@ -101,6 +101,9 @@ class Exchange final : public http::StreamHandler,
   void fall_back();
   UpstreamRequest::Target target_of(upstream::ClusterState& cluster);
   bool hash_of(const config::HashPolicy& policy, uint64_t* hash);
+  std::string_view affinity_cookie(const config::HashPolicy& policy);
+  const config::Destination* sticky_destination();
+  void renew_affinity();
   void add_response_fields(http::ResponseHead& head);
   void adapt_upgrade(http::ResponseHead& head);
   // An answer of the gateway itself. Maps to grpc-status for gRPC requests.
@@ -115,12 +118,16 @@ class Exchange final : public http::StreamHandler,
   void end_tunnel_if_done();
   std::unique_ptr<TunnelRecord> compact_texts();
   LogRecord make_record();
+  bool is_logged(int status);
   std::string trace_operation() const;
   void record_trace(const LogRecord& record, uint64_t duration_us, int status);
   void update_request_flow();
   void update_response_flow();
   void on_timer();
   void arm_timer();
+  uint64_t upstream_deadline();
+  bool upstream_timed_out(uint64_t now);
+  bool has_upstream_limits() const { return route_ && (route_->read_timeout.count() || route_->send_timeout.count()); }
   void touch();
   void end_response();
   void close(http::StreamError error, bool complete);
@@ -164,6 +171,9 @@ class Exchange final : public http::StreamHandler,
   uint64_t start_wall_us_;
   uint64_t upstream_ns_ = 0;  // when the response head came
   uint64_t deadline_ms_ = 0;  // of the whole exchange; 0: none
+  // Kept where the route limits the time between two reads from, or writes to, the upstream.
+  uint64_t upstream_activity_ms_ = 0;
+  uint64_t upstream_written_ = 0;
   uint64_t idle_timeout_ms_ = 0;
   size_t buffer_limit_;
   uint64_t bytes_received_ = 0;
@@ -184,6 +194,8 @@ class Exchange final : public http::StreamHandler,
   int status_ = 0;
   const config::HashPolicy* set_cookie_ = nullptr;
   std::string_view cookie_value_;
+  const config::HashPolicy* affinity_ = nullptr;  // of the cluster, by a cookie
+  uint64_t pin_ = 0;                              // what a persistent cookie names; 0: nothing that exists
 };
 
 }  // namespace sluice::proxy

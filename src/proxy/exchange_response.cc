@@ -1,6 +1,9 @@
+#include <re2/re2.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cstring>
+#include <ctime>
 
 #include "http/websocket.h"
 #include "net/tls.h"
@@ -56,11 +59,41 @@ std::string_view encode_grpc_message(std::string_view text, Arena& arena) {
   return {out, size};
 }
 
-std::string_view set_cookie_text(const config::HashPolicy& policy, std::string_view value, Arena& arena) {
+bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+
+// Browsers that take SameSite=None for Strict, or refuse such a cookie (chromium.org, "SameSite=None: Known
+// Incompatible Clients"): all of iOS 12, Safari of macOS 10.14, Chrome 51 to 66.
+bool mistakes_same_site_none(std::string_view agent) {
+  if (contains(agent, "iPhone OS 12_") || contains(agent, "iPad; CPU OS 12_")) return true;
+  if (contains(agent, "Macintosh; Intel Mac OS X 10_14_")) {
+    return contains(agent, "Version/") && contains(agent, "Safari") && !contains(agent, "Chrom");
+  }
+  const size_t chrome = agent.find("Chrom");
+  const size_t slash = chrome == agent.npos ? chrome : agent.find('/', chrome);
+  if (slash == agent.npos) return false;
+  int version = 0;
+  std::from_chars(agent.data() + slash + 1, agent.data() + agent.size(), version);
+  return version >= 51 && version <= 66;
+}
+
+std::string_view set_cookie_text(const config::HashPolicy& policy, std::string_view value, std::string_view agent,
+                                 Arena& arena) {
+  const config::AffinityCookie& cookie = *policy.cookie;
   std::string text = policy.name + "=" + std::string(value);
-  if (policy.cookie_ttl.count() > 0) text += "; Max-Age=" + std::to_string(policy.cookie_ttl.count());
-  if (!policy.cookie_path.empty()) text += "; Path=" + policy.cookie_path;
+  if (cookie.expires.count() > 0) {
+    const time_t when = time(nullptr) + cookie.expires.count();
+    tm parts;
+    char date[40];
+    gmtime_r(&when, &parts);
+    text.append("; Expires=").append(date, strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", &parts));
+  }
+  if (cookie.max_age.count() > 0) text += "; Max-Age=" + std::to_string(cookie.max_age.count());
+  if (!cookie.domain.empty()) text += "; Domain=" + cookie.domain;
+  if (!cookie.path.empty()) text += "; Path=" + cookie.path;
+  if (cookie.secure) text += "; Secure";
   text += "; HttpOnly";
+  const bool omit = cookie.omit_none && cookie.same_site == "None" && mistakes_same_site_none(agent);
+  if (!cookie.same_site.empty() && !omit) text += "; SameSite=" + cookie.same_site;
   return arena.copy(text);
 }
 
@@ -83,6 +116,8 @@ void Exchange::on_upstream_response(http::ResponseHead& head, bool end) {
   }
   response_ = &head;
   phase_ = Phase::kResponding;
+  upstream_activity_ms_ = last_activity_ms_;
+  if (affinity_) renew_affinity();
   upstream_ns_ = loop().now_ns();
   status_ = head.status;
   details_ = "via_upstream";
@@ -126,7 +161,10 @@ void Exchange::add_response_fields(http::ResponseHead& head) {
   if (!service_time_.empty() && !snapshot_->globals->disable_x_envoy_headers) {
     head.headers.set(HeaderId::kXEnvoyUpstreamServiceTime, service_time_);
   }
-  if (set_cookie_) head.headers.add(HeaderId::kSetCookie, set_cookie_text(*set_cookie_, cookie_value_, arena()));
+  if (set_cookie_) {
+    const std::string_view agent = request_.headers.get(HeaderId::kUserAgent);
+    head.headers.add(HeaderId::kSetCookie, set_cookie_text(*set_cookie_, cookie_value_, agent, arena()));
+  }
 }
 
 // The response head has passed the filters.
@@ -143,6 +181,7 @@ void Exchange::send_response_head(bool end) {
 
 void Exchange::on_upstream_data(Slice data, bool end) {
   touch();
+  upstream_activity_ms_ = last_activity_ms_;
   upstream_done_ = upstream_done_ || end;
   if (phase_ == Phase::kTunnel) {
     send_response_data(std::move(data), end);
@@ -222,7 +261,9 @@ void Exchange::update_response_flow() {
   if (pause) {
     upstream_.pause();
   } else {
+    upstream_activity_ms_ = loop().now_ms();
     upstream_.resume();
+    if (has_upstream_limits()) arm_timer();
   }
 }
 
@@ -338,9 +379,10 @@ void Exchange::begin_tunnel() {
   response_ = nullptr;
   upstream_.compact(tunnel_->record.upstream_host, tunnel_->record.upstream_local_address);
   log_fields_ = nullptr;
-  set_cookie_ = nullptr;
+  set_cookie_ = affinity_ = nullptr;
   request_.upgrade = {};
   downstream_->compact();
+  if (route_->read_timeout.count()) idle_timeout_ms_ = static_cast<uint64_t>(route_->read_timeout.count());
 
   while (!early_.empty()) upstream_.send_data(early_.pop_front(), false);
   if (downstream_paused_) {
@@ -483,6 +525,20 @@ void Exchange::record_trace(const LogRecord& record, uint64_t duration_us, int s
   worker_.tracer().finish(*trace_, finished);
 }
 
+// Whether the global options want this exchange in the access log.
+bool Exchange::is_logged(int status) {
+  if (route_ && !route_->access_log) return false;
+  const config::Globals& globals = *snapshot_->globals;
+  if (!globals.access_log || globals.access_log_filters.empty() || status < 200 || status > 299)
+    return globals.access_log;
+  const std::string_view host = tunnel_ ? tunnel_->record.authority : request_.authority;
+  for (const config::AccessLogFilter& filter : globals.access_log_filters) {
+    if (!re2::RE2::FullMatch(re2::StringPiece(host.data(), host.size()), *filter.host)) continue;
+    return worker_.random().below(100) < filter.sample_percent;
+  }
+  return true;
+}
+
 // Statistics and the access log. The last look at heads and filters' fields.
 void Exchange::record() {
   const uint64_t duration_us = (loop().now_ns() - start_ns_) / 1000;
@@ -506,7 +562,7 @@ void Exchange::record() {
     cluster.overflows += flags_.has(ResponseFlag::kUpstreamOverflow);
     cluster.no_healthy += flags_.has(ResponseFlag::kNoHealthyUpstream);
   }
-  AccessLog::Producer* log = route_ && !route_->access_log ? nullptr : worker_.access_log();
+  AccessLog::Producer* log = is_logged(logged_status) ? worker_.access_log() : nullptr;
   if (!log && !(trace_ && trace_->sampled)) return;
 
   LogRecord record = tunnel_ ? tunnel_->record : make_record();

@@ -108,8 +108,10 @@ void Listener::accept_some(int limit) {
       info.local = net::Address::from_sockaddr(reinterpret_cast<sockaddr*>(&storage), length);
     }
     info.id = worker_.next_connection_id();
-    if (options_.tls || options_.accept_proxy_protocol) {
-      (new PendingConnection(worker_, net::Stream(fd), std::move(info), options_))->start();
+    ListenerOptions options = options_;
+    options.accept_proxy_protocol = options.accept_proxy_protocol || worker_.snapshot()->globals->proxy_protocol;
+    if (options.tls || options.accept_proxy_protocol) {
+      (new PendingConnection(worker_, net::Stream(fd), std::move(info), options))->start();
     } else {
       worker_.serve(net::Stream(fd), std::move(info), Slice(), false, false);
     }

@@ -62,7 +62,10 @@ void UpstreamRequest::begin_try() {
                  "upstream connect error or disconnect/reset before headers. reset reason: overflow",
                  "upstream_overflow", "overflow"});
   }
-  endpoint_ = cluster.choose(target_.has_hash, target_.hash, {tried_, tried_count_});
+  endpoint_ = std::exchange(target_.pinned, nullptr);
+  if (!endpoint_ || !endpoint_->usable()) {
+    endpoint_ = cluster.choose(target_.has_hash, target_.hash, {tried_, tried_count_});
+  }
   if (!endpoint_) {
     return fail({503, ResponseFlag::kNoHealthyUpstream, false, "no healthy upstream", "no_healthy_upstream", {}});
   }
@@ -261,14 +264,16 @@ bool UpstreamRequest::retry(uint32_t reasons, bool certainly_unprocessed, int st
 
 void UpstreamRequest::on_backoff() { begin_try(); }
 
-void UpstreamRequest::on_try_timeout() {
+void UpstreamRequest::on_try_timeout() { time_out("upstream_per_try_timeout"); }
+
+void UpstreamRequest::time_out(std::string_view details) {
   if (stream_) {
     stream_->reset(StreamError::kTimeout);
     stream_ = nullptr;
   }
   end_try({0, true});
   if (retry(RetryPolicy::kOnReset | RetryPolicy::kOn5xx | RetryPolicy::kOnGatewayError, false, 504)) return;
-  fail({504, ResponseFlag::kUpstreamTimeout, false, "upstream request timeout", "upstream_per_try_timeout", {}});
+  fail({504, ResponseFlag::kUpstreamTimeout, false, "upstream request timeout", details, {}});
 }
 
 void UpstreamRequest::on_reset(StreamError error, std::string_view detail) {

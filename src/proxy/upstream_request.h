@@ -51,6 +51,7 @@ class UpstreamRequest final : public upstream::StreamWaiter, public http::Client
   struct Target {
     upstream::ClusterState* cluster = nullptr;
     const config::RetryPolicy* retry = nullptr;  // never null
+    upstream::EndpointState* pinned = nullptr;   // takes the first try if it is usable
     bool has_hash = false;
     uint64_t hash = 0;
     std::string_view proxy_header;
@@ -69,6 +70,12 @@ class UpstreamRequest final : public upstream::StreamWaiter, public http::Client
   void finish();
 
   bool started() const { return target_.cluster != nullptr; }
+  // The request is on its way over a connection.
+  bool has_stream() const { return stream_ != nullptr; }
+  // The endpoint of the try under way; null: there is none.
+  const upstream::EndpointState* endpoint() const { return endpoint_; }
+  // The upstream takes too long: ends the try as one that failed with 504.
+  void time_out(std::string_view details);
   uint32_t attempts() const { return attempts_; }
   uint32_t retries() const { return retries_; }
   // Of the last try; empty before there was one. In the arena.

@@ -84,6 +84,7 @@ const SnapshotRef& Worker::snapshot() {
     http2_.stream_window = globals.h2_initial_stream_window;
     http2_.connection_window = globals.h2_initial_connection_window;
     http2_.idle_timeout_ms = static_cast<uint32_t>(globals.downstream_idle_timeout.count());
+    if (access_log_) access_log_->set_format(globals.access_log_format);
   }
   return snapshot_;
 }
@@ -178,7 +179,7 @@ http::StreamHandler* Worker::on_request(http::ServerStream& stream, http::Reques
 
 void Worker::on_refused(const http::ConnectionInfo& connection, int status, std::string_view why) {
   ++listener_stats(connection.tls).refused_requests;
-  if (!access_log_) return;
+  if (!access_log_ || !snapshot()->globals->access_log) return;
   LogRecord record;
   char local[net::Address::kMaxIpText], remote[net::Address::kMaxIpText];
   record.local_address = {local, connection.local.format(local)};

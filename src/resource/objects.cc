@@ -22,6 +22,10 @@ const char* name_of(Kind kind) {
       return "ConfigMap";
     case Kind::kMcpBridge:
       return "McpBridge";
+    case Kind::kWasmPlugin:
+      return "WasmPlugin";
+    case Kind::kHttp2Rpc:
+      return "Http2Rpc";
   }
   return "?";
 }

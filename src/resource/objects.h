@@ -24,8 +24,10 @@ enum class Kind : uint8_t {
   kSecret,
   kConfigMap,
   kMcpBridge,
+  kWasmPlugin,
+  kHttp2Rpc,
 };
-inline constexpr size_t kKindCount = 8;
+inline constexpr size_t kKindCount = 10;
 const char* name_of(Kind kind);
 
 // Identity of an object. `ns` is empty for kinds without a namespace.
@@ -62,7 +64,7 @@ struct Meta {
   std::string ns;
   std::string name;
   Pairs annotations;    // of an Ingress: those with a prefix that the gateway reads
-  Pairs labels;         // of an EndpointSlice
+  Pairs labels;         // of an EndpointSlice or a WasmPlugin
   int64_t created = 0;  // Unix seconds; 0: unknown (files usually don't say)
   std::shared_ptr<const std::string> file;
   Mark mark;                 // where the object begins
@@ -231,6 +233,53 @@ struct McpBridge : Object {
   McpBridge() : Object(kKind) {}
   std::vector<Registry> registries;
   std::vector<std::string> refused;
+};
+
+// --- extensions.higress.io/v1alpha1 WasmPlugin ---
+
+// Configurations are kept as JSON; they may hold credentials.
+struct WasmPlugin : Object {
+  static constexpr Kind kKind = Kind::kWasmPlugin;
+  enum class Phase : uint8_t { kUnspecified, kAuthn, kAuthz, kStats };
+  struct MatchRule {
+    std::vector<std::string> ingresses, domains, services;
+    bool grpc = false;  // routeType
+    bool disabled = false;
+    SecretBytes config;
+  };
+
+  WasmPlugin() : Object(kKind) {}
+  std::string url;
+  std::string name;  // label higress.io/wasm-plugin-name; empty: none
+  Phase phase = Phase::kUnspecified;
+  int64_t priority = 0;
+  bool fail_open = false;
+  bool default_disabled = false;
+  SecretBytes default_config;  // empty: none
+  SecretBytes plugin_config;   // not empty: used as it is, and neither default nor rules are
+  std::vector<MatchRule> rules;
+};
+
+// --- networking.higress.io/v1 Http2Rpc ---
+
+struct Http2Rpc : Object {
+  static constexpr Kind kKind = Kind::kHttp2Rpc;
+  enum class Source : uint8_t { kQuery, kHeader, kPath, kBody };
+  struct Parameter {
+    Source source = Source::kQuery;
+    std::string key;
+    std::string type;  // of Java
+  };
+  struct Method {
+    std::string service_method, http_path, http_method;
+    std::string headers_attach;  // "": none; "*": all; or a list
+    std::vector<Parameter> parameters;
+    std::string entire_body_type;  // not empty: the body is the one parameter
+  };
+
+  Http2Rpc() : Object(kKind) {}
+  std::string service, version, group;
+  std::vector<Method> methods;
 };
 
 // The object as its type; null stays null. The kind must be right.

@@ -27,6 +27,8 @@ constexpr KindInfo kKinds[kKindCount] = {
     {"Secret", "", true},
     {"ConfigMap", "", true},
     {"McpBridge", "networking.higress.io", true},
+    {"WasmPlugin", "extensions.higress.io", true},
+    {"Http2Rpc", "networking.higress.io", true},
 };
 
 std::string_view group_of(std::string_view api_version) {
@@ -86,6 +88,10 @@ std::shared_ptr<Object> new_object(Kind kind) {
       return std::make_shared<ConfigMap>();
     case Kind::kMcpBridge:
       return std::make_shared<McpBridge>();
+    case Kind::kWasmPlugin:
+      return std::make_shared<WasmPlugin>();
+    case Kind::kHttp2Rpc:
+      return std::make_shared<Http2Rpc>();
   }
   return nullptr;
 }
@@ -108,6 +114,10 @@ void parse_fields(const Field& document, Reader& reader, Object& object) {
       return parse_config_map(document, reader, static_cast<ConfigMap&>(object));
     case Kind::kMcpBridge:
       return parse_mcp_bridge(document, reader, static_cast<McpBridge&>(object));
+    case Kind::kWasmPlugin:
+      return parse_wasm_plugin(document, reader, static_cast<WasmPlugin&>(object));
+    case Kind::kHttp2Rpc:
+      return parse_http2_rpc(document, reader, static_cast<Http2Rpc&>(object));
   }
 }
 
@@ -225,7 +235,8 @@ class ManifestParser {
     }
     reader.set_object(object->key().to_string());
     Field metadata = root["metadata"];
-    if (kind == Kind::kEndpointSlice) meta.labels = parse_pairs(metadata["labels"], reader, true);
+    if (kind == Kind::kEndpointSlice || kind == Kind::kWasmPlugin)
+      meta.labels = parse_pairs(metadata["labels"], reader, true);
     if (kind == Kind::kIngress)
       meta.annotations = parse_pairs(metadata["annotations"], reader, true, is_read_annotation);
     Field created = metadata["creationTimestamp"];

@@ -15,6 +15,8 @@ void parse_endpoint_slice(const Field& document, Reader& reader, EndpointSlice& 
 void parse_secret(const Field& document, Reader& reader, Secret& out);
 void parse_config_map(const Field& document, Reader& reader, ConfigMap& out);
 void parse_mcp_bridge(const Field& document, Reader& reader, McpBridge& out);
+void parse_wasm_plugin(const Field& document, Reader& reader, WasmPlugin& out);
+void parse_http2_rpc(const Field& document, Reader& reader, Http2Rpc& out);
 
 // A mapping of strings to strings, sorted by key. With `lenient`, a number or boolean is taken by
 // its text, with a warning. With `wanted`, other keys are passed over.

@@ -468,5 +468,89 @@ TEST(Names, Hosts) {
   EXPECT_EQ(in_quotes(std::string(100, 'x')), "\"" + std::string(80, 'x') + "…\"");
 }
 
+TEST(Parse, WasmPlugin) {
+  ParsedFile file = parse(R"(
+apiVersion: extensions.higress.io/v1alpha1
+kind: WasmPlugin
+metadata:
+  name: key-auth-1.0.0
+  namespace: higress-system
+  labels: {higress.io/wasm-plugin-name: key-auth}
+spec:
+  url: oci://example.invalid/plugins/key-auth:1.0.0
+  phase: AUTHN
+  priority: 310
+  failStrategy: FAIL_OPEN
+  defaultConfigDisable: true
+  defaultConfig: {global_auth: false}
+  matchRules:
+  - ingress: [default/foo]
+    domain: ["*.a.com"]
+    routeType: GRPC
+    config: {keys: [apikey], consumers: [{name: a, credential: b}]}
+)");
+  ASSERT_EQ(file.diagnostics, Diagnostics());
+  const auto& plugin = *as<WasmPlugin>(file.objects.at(0).object);
+  EXPECT_EQ(plugin.name, "key-auth");
+  EXPECT_EQ(plugin.phase, WasmPlugin::Phase::kAuthn);
+  EXPECT_EQ(plugin.priority, 310);
+  EXPECT_TRUE(plugin.fail_open && plugin.default_disabled);
+  EXPECT_EQ(plugin.default_config.expose(), R"({"global_auth":false})");
+  ASSERT_EQ(plugin.rules.size(), 1u);
+  EXPECT_EQ(plugin.rules[0].ingresses, std::vector<std::string>{"default/foo"});
+  EXPECT_TRUE(plugin.rules[0].grpc);
+  EXPECT_EQ(plugin.rules[0].config.expose(), R"({"keys":["apikey"],"consumers":[{"name":"a","credential":"b"}]})");
+}
+
+TEST(Parse, WasmPluginErrors) {
+  const std::string head = "apiVersion: extensions.higress.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: p}\nspec: ";
+  const std::pair<std::string, std::string> cases[] = {
+      {"{}", "spec.url"},
+      {"{url: a, phase: LATER}", "UNSPECIFIED_PHASE, AUTHN, AUTHZ, STATS"},
+      {"{url: a, priority: high}", "spec.priority"},
+      {"{url: a, matchRules: [{config: {a: 1}}]}", "needs at least one of ingress, domain and service"},
+      {"{url: a, defaultConfig: [1]}", "spec.defaultConfig"},
+  };
+  for (const auto& [spec, message] : cases) {
+    ParsedFile file = parse(head + spec);
+    ASSERT_EQ(file.diagnostics.size(), 1u) << spec;
+    EXPECT_NE(file.diagnostics[0].render().find(message), std::string::npos) << file.diagnostics[0].render();
+    EXPECT_FALSE(file.objects.at(0).object);
+  }
+}
+
+TEST(Parse, Http2Rpc) {
+  ParsedFile file = parse(R"(
+apiVersion: networking.higress.io/v1
+kind: Http2Rpc
+metadata: {name: orders, namespace: higress-system}
+spec:
+  dubbo:
+    service: com.example.Orders
+    version: 1.0.0
+    methods:
+    - serviceMethod: find
+      httpPath: /orders/{id}
+      httpMethods: [GET]
+      params: [{paramSource: PATH, paramKey: id, paramType: long}]
+    - {serviceMethod: add, httpPath: /orders, httpMethods: [POST], headersAttach: "*", paramFromEntireBody: {paramType: com.example.Order}}
+)");
+  ASSERT_EQ(file.diagnostics, Diagnostics());
+  const auto& rpc = *as<Http2Rpc>(file.objects.at(0).object);
+  ASSERT_EQ(rpc.methods.size(), 2u);
+  EXPECT_EQ(rpc.methods[0].parameters.at(0).source, Http2Rpc::Source::kPath);
+  EXPECT_EQ(rpc.methods[1].entire_body_type, "com.example.Order");
+  const std::string head = "apiVersion: networking.higress.io/v1\nkind: Http2Rpc\nmetadata: {name: p}\nspec: ";
+  for (const auto& [spec, message] :
+       {std::pair<std::string, std::string>{"{grpc: {}}", "grpc is not supported"},
+        {"{dubbo: {service: a, version: b, methods: []}}", "at least one method"},
+        {"{dubbo: {service: a, version: b, methods: [{serviceMethod: m, httpPath: x, httpMethods: [GET]}]}}",
+         "must begin with '/'"}}) {
+    ParsedFile bad = parse(head + spec);
+    ASSERT_EQ(bad.diagnostics.size(), 1u) << spec;
+    EXPECT_NE(bad.diagnostics[0].render().find(message), std::string::npos) << bad.diagnostics[0].render();
+  }
+}
+
 }  // namespace
 }  // namespace sluice::resource

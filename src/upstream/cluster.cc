@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "base/hash.h"
+
 namespace sluice::upstream {
 
 size_t max_ejected(const config::Cluster& cluster) {
@@ -24,7 +26,7 @@ void ClusterState::update(std::shared_ptr<const config::Cluster> config) {
   const bool same_endpoints = !first && config_->endpoints == config->endpoints;
   config_ = std::move(config);
   dirty_ = true;
-  if (same_endpoints && !connections_differ) return;
+  if (same_endpoints && !connections_differ) return index_pins();
 
   std::unordered_map<std::string, std::unique_ptr<EndpointState>> previous;
   for (auto& endpoint : endpoints_) previous.emplace(endpoint->address_text, std::move(endpoint));
@@ -41,6 +43,7 @@ void ClusterState::update(std::shared_ptr<const config::Cluster> config) {
     auto state = std::make_unique<EndpointState>();
     state->config = endpoint;
     state->address_text = std::move(text);
+    state->pin = hash64(state->address_text);
     state->added_ms = first ? 0 : loop_.now_ms();
     state->pool = std::make_unique<Pool>(loop_, *this, *state);
     endpoints_.push_back(std::move(state));
@@ -52,6 +55,19 @@ void ClusterState::update(std::shared_ptr<const config::Cluster> config) {
     removed_.push_back(std::move(endpoint));
   }
   release_removed();
+  index_pins();
+}
+
+void ClusterState::index_pins() {
+  pins_.clear();
+  if (!config_->hash.cookie || !config_->hash.cookie->persistent) return;
+  for (const auto& endpoint : endpoints_) pins_.emplace_back(endpoint->pin, endpoint.get());
+  std::sort(pins_.begin(), pins_.end());
+}
+
+EndpointState* ClusterState::find_pinned(uint64_t pin) const {
+  const auto found = std::lower_bound(pins_.begin(), pins_.end(), std::pair<uint64_t, EndpointState*>(pin, nullptr));
+  return found != pins_.end() && found->first == pin ? found->second : nullptr;
 }
 
 bool ClusterState::is_unused(const EndpointState& endpoint) {
@@ -106,8 +122,8 @@ void ClusterState::rebuild_candidates() {
     }
   }
   if (candidates_.empty()) return;
-  balancer_ =
-      make_load_balancer({config_->load_balancing, config_->ring_size, config_->maglev_table}, candidates_, random_);
+  balancer_ = make_load_balancer(
+      {config_->load_balancing, config_->ring_size, config_->maglev_table, config_->hash_subset}, candidates_, random_);
 }
 
 EndpointState* ClusterState::choose(bool has_hash, uint64_t hash, std::span<EndpointState* const> tried) {

@@ -58,6 +58,9 @@ class ClusterState {
   // Chooses an endpoint, avoiding those in `tried` if others are usable. Null: none is usable.
   EndpointState* choose(bool has_hash, uint64_t hash, std::span<EndpointState* const> tried);
 
+  // The endpoint that the value of a persistent affinity cookie names. Null: it is gone. It may be unusable now.
+  EndpointState* find_pinned(uint64_t pin) const;
+
   // Whether choose() finds an endpoint; chooses none.
   bool has_usable_endpoint();
 
@@ -87,6 +90,7 @@ class ClusterState {
   static bool is_unused(const EndpointState& endpoint);
   static void drain(EndpointState& endpoint);
   void rebuild_candidates();
+  void index_pins();
   void release_removed();
   void observe(EndpointState& endpoint, const TryResult& result);
   void eject(EndpointState& endpoint);
@@ -99,7 +103,8 @@ class ClusterState {
   const EjectionSink* on_ejected_;
   std::shared_ptr<const config::Cluster> config_;
   std::vector<std::unique_ptr<EndpointState>> endpoints_;
-  std::vector<std::unique_ptr<EndpointState>> removed_;  // still have requests or connections
+  std::vector<std::unique_ptr<EndpointState>> removed_;    // still have requests or connections
+  std::vector<std::pair<uint64_t, EndpointState*>> pins_;  // sorted; of clusters with persistent affinity
   Candidates candidates_;
   std::unique_ptr<LoadBalancer> balancer_;
   bool dirty_ = true;

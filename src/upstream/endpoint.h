@@ -17,6 +17,7 @@ class Pool;
 struct EndpointState {
   config::Endpoint config;  // as of the newest endpoint set
   std::string address_text;
+  uint64_t pin = 0;  // what the cookie of a persistent affinity says: a hash of the address
   std::unique_ptr<Pool> pool;
   // Where TLS names the request's host (UpstreamTls without a name): a pool per name, so that a connection that was
   // verified for one host never carries requests for another. Made on demand, see ClusterState::pool_for().

@@ -192,10 +192,48 @@ class Maglev final : public LoadBalancer {
   Random& random_;
 };
 
+// The candidates in their order, cut into subsets of one size; the last one is filled up from the front. The subset is
+// found by a jump hash (Lamping and Veach, 2014): a new subset takes its share from all others and moves nothing else.
+class Subsets final : public LoadBalancer {
+ public:
+  Subsets(const Candidates& candidates, uint32_t size, Random& random) : random_(random) {
+    const size_t n = candidates.size();
+    size = static_cast<uint32_t>(std::min<size_t>(size, n));
+    members_.resize((n + size - 1) / size);
+    for (size_t i = 0; i < members_.size(); ++i) {
+      for (size_t j = 0; j < size; ++j) members_[i].push_back(candidates[(i * size + j) % n]);
+    }
+    for (const Candidates& members : members_) draws_.emplace_back(members, random);
+  }
+
+  EndpointState* pick(bool has_hash, uint64_t hash, uint32_t) override {
+    return draws_[jump(has_hash ? hash : random_.next())].draw();
+  }
+
+ private:
+  size_t jump(uint64_t key) const {
+    int64_t chosen = -1, next = 0;
+    while (next < static_cast<int64_t>(members_.size())) {
+      chosen = next;
+      key = key * 2862933555777941757u + 1;
+      next = static_cast<int64_t>(static_cast<double>(chosen + 1) *
+                                  (static_cast<double>(1ll << 31) / static_cast<double>((key >> 33) + 1)));
+    }
+    return static_cast<size_t>(chosen);
+  }
+
+  std::vector<Candidates> members_;
+  std::vector<WeightedDraw> draws_;  // borrow from members_
+  Random& random_;
+};
+
 }  // namespace
 
 std::unique_ptr<LoadBalancer> make_load_balancer(const BalancerOptions& options, const Candidates& candidates,
                                                  Random& random) {
+  const bool hashes =
+      options.kind == config::LoadBalancing::kRingHash || options.kind == config::LoadBalancing::kMaglev;
+  if (hashes && options.hash_subset > 0) return std::make_unique<Subsets>(candidates, options.hash_subset, random);
   switch (options.kind) {
     case config::LoadBalancing::kRoundRobin:
       return std::make_unique<RoundRobin>(candidates, random);

@@ -6,6 +6,7 @@
 //  random         by weight
 //  ring hash      Ketama-like: each endpoint has points in proportion to its weight; the first point at or after the
 //  hash Maglev         the table of Eisenbud et al., NSDI 2016, filled in proportion to weight
+//  subsets        the hash chooses one of the equal subsets, in which endpoints are drawn by weight
 
 #include <cstdint>
 #include <memory>
@@ -33,6 +34,7 @@ struct BalancerOptions {
   config::LoadBalancing kind = config::LoadBalancing::kLeastRequest;
   uint32_t ring_size = 1024;
   uint32_t maglev_table = 65537;
+  uint32_t hash_subset = 0;  // of the hashing ones: endpoints in a subset; 0: each by itself
 };
 
 // `candidates` must not be empty and must outlive the balancer unchanged.

@@ -10,6 +10,8 @@ namespace sluice::plugins::mirror {
 
 struct Config {
   std::string cluster;
+  std::string host;  // of the copies; empty: the request's with "-shadow"
+  bool body = true;
   double percentage = 100;
   int64_t max_body_bytes = 1 << 20;
   int64_t timeout_ms = 30'000;

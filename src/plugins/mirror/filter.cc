@@ -24,7 +24,7 @@ class Mirror final : public filter::Filter {
   explicit Mirror(const Config& config) : config_(config) {}
 
   filter::Status on_request_headers(filter::Context& context, bool end) override {
-    if (end) send(context);
+    if (end || !config_.body) send(context);
     return filter::Status::kContinue;
   }
 
@@ -55,12 +55,12 @@ class Mirror final : public filter::Filter {
     std::vector<std::pair<std::string_view, std::string_view>> headers;
     for (const http::HeaderField& field : request.headers) {
       if (field.id == HeaderId::kContentLength || field.id == HeaderId::kTransferEncoding ||
-          field.id == HeaderId::kExpect) {
+          field.id == HeaderId::kExpect || (field.id == HeaderId::kContentType && !config_.body)) {
         continue;
       }
       headers.emplace_back(field.name(), field.value());
     }
-    const std::string authority = shadow_of(request.authority);
+    const std::string authority = config_.host.empty() ? shadow_of(request.authority) : config_.host;
     filter::HttpCall call;
     call.cluster = config_.cluster;
     call.method = request.method_text;
@@ -83,7 +83,7 @@ class Factory final : public filter::Factory {
   explicit Factory(Config config) : config_(std::move(config)) {}
 
   std::string_view name() const override { return "mirror"; }
-  bool wants_request_body() const override { return true; }
+  bool wants_request_body() const override { return config_.body; }
 
   filter::Filter* create(filter::Context& context) const override {
     // A tunnel can't be copied.

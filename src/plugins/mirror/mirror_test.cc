@@ -42,6 +42,16 @@ TEST(Mirror, WithoutBody) {
   EXPECT_EQ(sent(context), "c GET a.b-shadow:8080/\n");
 }
 
+TEST(Mirror, HostAndNoBody) {
+  FakeContext context;
+  context.method("POST").target("/p").header("content-type", "text/plain").header("content-length", "3");
+  auto factory = make("mirror", "{cluster: c, host: other.example, body: false}");
+  EXPECT_FALSE(factory->wants_request_body());
+  context.create(factory);
+  EXPECT_TRUE(context.run_request(false));
+  EXPECT_EQ(sent(context), "c POST other.example/p\n");
+}
+
 TEST(Mirror, ALongBodyIsNotCopied) {
   FakeContext context;
   filter::Filter* filter = context.create(make("mirror", "{cluster: c, max_body_bytes: 4}"));

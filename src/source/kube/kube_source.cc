@@ -21,6 +21,8 @@ constexpr KindApi kKinds[] = {
     {Kind::kSecret, "Secret", "v1", "secrets", true, false},
     {Kind::kConfigMap, "ConfigMap", "v1", "configmaps", true, true},
     {Kind::kMcpBridge, "McpBridge", "networking.higress.io/v1", "mcpbridges", true, true},
+    {Kind::kWasmPlugin, "WasmPlugin", "extensions.higress.io/v1alpha1", "wasmplugins", true, true},
+    {Kind::kHttp2Rpc, "Http2Rpc", "networking.higress.io/v1", "http2rpcs", true, true},
 };
 // Large, many and never of use to a gateway.
 constexpr const char* kSecretSelector = "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token";

@@ -1,0 +1,360 @@
+"""The annotations of ingress-nginx that Higress lacks, about hosts, upstreams, responses and snippets: in the real binary."""
+
+import re
+import ssl
+import threading
+import time
+
+import pytest
+
+from harness import Backend, simple_response, wait_until
+from peers import Authority, load_pair, service
+from test_annotations import NGINX_ROWS, Lab, full
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    lab = Lab(tmp_path_factory.mktemp("nginx")).start()
+    yield lab
+    lab.stop()
+
+
+def backend_service(lab, name, backend, **options):
+    lab.give("service-" + name, service(name, 80, backend.port, **options))
+
+
+# --- timeouts
+
+
+def slow_backend(lab, name, *pieces):
+    """Sends the pieces, (seconds to wait, bytes) each."""
+    def handler(request, connection):
+        for seconds, data in pieces:
+            time.sleep(seconds)
+            connection.socket.sendall(data)
+    backend = Backend(handler)
+    backend_service(lab, name, backend)
+    return backend
+
+
+def test_read_timeout(lab):
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"
+    quiet = slow_backend(lab, "quiet", (2.5, head + b"late"))
+    steady = slow_backend(lab, "steady", (0.6, head), (0.6, b"a"), (0.6, b"b"), (0.6, b"c"), (0.6, b"d"))
+    stuck = slow_backend(lab, "stuck", (0, head + b"a"), (2.5, b"bcd"))
+    host = lab.route({"proxy-read-timeout": "1", "proxy-next-upstream-tries": "0"}, paths=[
+        ("/quiet", "Prefix", "quiet"), ("/steady", "Prefix", "steady"), ("/stuck", "Prefix", "stuck")])
+    began = time.monotonic()
+    assert lab.get(host, "/quiet").status == 504
+    assert time.monotonic() - began < 2
+    assert lab.get(host, "/steady").body == b"abcd"  # 3 s in all, never 1 s without a byte
+    with lab.gateway.connect() as client, pytest.raises((EOFError, ConnectionError)):
+        client.request("GET", "/stuck", host=host)
+        client.response()
+    for backend in (quiet, steady, stuck):
+        backend.stop()
+
+
+def test_read_timeout_begins_with_the_whole_request(lab):
+    host = lab.route({"proxy-read-timeout": "1"})
+    with lab.gateway.connect() as client:
+        client.send(f"POST / HTTP/1.1\r\nhost: {host}\r\ncontent-length: 2\r\n\r\na".encode())
+        time.sleep(1.6)
+        client.send(b"b")
+        assert client.response().status == 200
+
+
+def test_send_timeout(lab):
+    done = threading.Event()
+
+    def deaf(accepted):
+        done.wait(20)
+    backend = Backend(raw=deaf)
+    backend_service(lab, "deaf", backend)
+    host = lab.route({"proxy-send-timeout": "1", "proxy-next-upstream-tries": "0"}, backend="deaf")
+    began = time.monotonic()
+    with lab.gateway.connect() as client:
+        client.socket.settimeout(15)
+        client.send(f"POST / HTTP/1.1\r\nhost: {host}\r\ncontent-length: 100000000\r\n\r\n".encode())
+
+        def feed():
+            try:
+                while True:
+                    client.socket.sendall(b"x" * 65536)
+            except OSError:
+                pass
+        threading.Thread(target=feed, daemon=True).start()
+        assert client.response().status == 504
+    assert 1 <= time.monotonic() - began < 8
+    done.set()
+    backend.stop()
+
+
+def test_connect_timeout_and_service_upstream(lab):
+    lab.give("service-far", service("far", 80, 80, addresses=("192.0.2.1",)))
+    host = lab.route({"proxy-connect-timeout": "1", "proxy-next-upstream-tries": "0"}, backend="far")
+    began = time.monotonic()
+    assert lab.get(host).status in (503, 504)
+    assert time.monotonic() - began < 5
+    backend = Backend(host="127.0.0.2")
+    document = service("own", backend.port, 1, addresses=()).replace('"ports":', '"clusterIP": "127.0.0.2", "ports":', 1)
+    assert "clusterIP" in document
+    lab.give("service-own", document)
+    document = lab.ingress("clusterip.test", {"service-upstream": "true"}, backend="own").replace('"number": 80', f'"number": {backend.port}')
+    lab.apply("clusterip", document)
+    assert lab.get("clusterip.test").status == 200
+    backend.stop()
+
+
+# --- affinity
+
+
+def pods(lab, name, count):
+    backends = [Backend(lambda r, c, i=i: simple_response(f"{name}{i}".encode()), host=f"127.0.0.{i + 2}") for i in range(1)]
+    port = backends[0].port
+    for i in range(1, count):
+        backends.append(Backend(lambda r, c, i=i: simple_response(f"{name}{i}".encode()), host=f"127.0.0.{i + 2}", port=port))
+    lab.give("service-" + name, service(name, 80, port, addresses=[f"127.0.0.{i + 2}" for i in range(count)]))
+    return backends, port
+
+
+def cookie_of(answer):
+    return (answer.header("set-cookie") or "").split(";")[0]
+
+
+def test_persistent_affinity(lab):
+    backends, port = pods(lab, "pinned", 5)
+    host = lab.route({"affinity": "cookie", "affinity-mode": "persistent", "session-cookie-name": "stay"}, backend="pinned")
+    pinned = {}
+    for _ in range(30):
+        answer = lab.get(host)
+        cookie = cookie_of(answer)
+        assert re.fullmatch("stay=[0-9a-f]{16}", cookie)
+        pinned[cookie] = answer.body
+        again = lab.get(host, headers={"cookie": cookie})
+        assert again.body == answer.body and again.header("set-cookie") is None
+    assert len(pinned) == 5 and len(set(pinned.values())) == 5
+    # A new endpoint moves nobody; only those of one that is gone get another.
+    lab.apply("service-pinned", service("pinned", 80, port, addresses=[f"127.0.0.{i + 2}" for i in (0, 1, 2, 3)]))
+    for cookie, body in pinned.items():
+        answer = lab.get(host, headers={"cookie": cookie})
+        if body == b"pinned4":
+            assert cookie_of(answer) in pinned and answer.body != body
+        else:
+            assert answer.body == body and answer.header("set-cookie") is None
+    assert cookie_of(lab.get(host, headers={"cookie": "stay=nonsense"})) in pinned
+    for backend in backends:
+        backend.stop()
+
+
+@pytest.mark.parametrize("mode", ["balanced", "persistent"])
+def test_change_on_failure(lab, mode):
+    backends, _ = pods(lab, "f" + mode, 2)
+    both = {"affinity": "cookie", "affinity-mode": mode, "proxy-next-upstream": "error"}
+    host = lab.route({**both, "session-cookie-change-on-failure": "true"}, backend="f" + mode)
+    first = lab.get(host)
+    victim = backends[int(first.body[-1:])]
+    victim.stop()
+    moved = lab.get(host, headers={"cookie": cookie_of(first)})
+    assert moved.status == 200 and moved.body != first.body
+    assert cookie_of(moved) not in ("", cookie_of(first))
+    for backend in backends:
+        backend.stop()
+
+
+def test_cookie_attributes(lab):
+    host = lab.route({"affinity": "cookie", "session-cookie-name": "c", "session-cookie-domain": "x.test", "session-cookie-path": "/p",
+                      "session-cookie-secure": "true", "session-cookie-samesite": "none", "session-cookie-expires": "60",
+                      "session-cookie-conditional-samesite-none": "true"}, backend="third")
+    text = lab.get(host).header("set-cookie")
+    for part in ("; Expires=", "; Max-Age=60", "; Domain=x.test", "; Path=/p", "; Secure", "; HttpOnly", "; SameSite=None"):
+        assert part in text, text
+    old = "Mozilla/5.0 (iPhone; CPU iPhone OS 12_1 like Mac OS X) AppleWebKit/605 Version/12.0 Safari/604"
+    assert "SameSite" not in lab.get(host, headers={"user-agent": old}).header("set-cookie")
+    chrome = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537 Chrome/{} Safari/537"
+    assert "SameSite" not in lab.get(host, headers={"user-agent": chrome.format("66.0.1")}).header("set-cookie")
+    assert "SameSite" in lab.get(host, headers={"user-agent": chrome.format("120.0.1")}).header("set-cookie")
+
+
+@pytest.mark.parametrize("mode", ["balanced", "persistent"])
+def test_sticky_canary(lab, mode):
+    base, _ = pods(lab, "sb" + mode, 2)
+    other, _ = pods(lab, "sc" + mode, 2)
+    affinity = {"affinity": "cookie", "affinity-mode": mode, "affinity-canary-behavior": "sticky", "session-cookie-name": "side"}
+    host = lab.host()
+    canary = {"canary": "true", "canary-weight": "50", "affinity": "cookie", "affinity-mode": mode, "session-cookie-name": "side"}
+    lab.apply(host, lab.ingress(host, affinity, backend="sb" + mode),
+              lab.ingress(host, canary, backend="sc" + mode, name=host.replace(".", "-") + "-c", created=5))
+    sides = {}
+    for _ in range(40):
+        answer = lab.get(host)
+        sides[cookie_of(answer)] = answer.body
+    assert {body[:2] for body in sides.values()} == {b"sb", b"sc"}
+    for cookie, body in sides.items():
+        for _ in range(3):
+            assert lab.get(host, headers={"cookie": cookie}).body == body
+    for backend in base + other:
+        backend.stop()
+
+
+def test_hash_by_subset(lab):
+    backends, _ = pods(lab, "sub", 6)
+    host = lab.route({"upstream-hash-by": "$http_x-user", "upstream-hash-by-subset": "true", "upstream-hash-by-subset-size": "2"},
+                     backend="sub")
+    groups = set()
+    for user in range(12):
+        seen = {lab.get(host, headers={"x-user": str(user)}).body for _ in range(16)}
+        assert len(seen) == 2
+        groups.add(frozenset(seen))
+    assert 2 <= len(groups) <= 3
+    for backend in backends:
+        backend.stop()
+
+
+# --- TLS to the service
+
+
+def test_upstream_tls(lab):
+    authority = Authority()
+    pair = authority.issue("internal.test")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    load_pair(context, pair)
+    seen = []
+    backend = Backend(lambda r, c: (seen.append((c.socket.version(), c.socket.cipher()[0])), simple_response(b"tls"))[1], context=context)
+    for i, (annotations, status, expected) in enumerate([
+            ({}, 200, ("TLSv1.3", None)),
+            ({"proxy-ssl-protocols": "TLSv1.1 TLSv1.2"}, 200, ("TLSv1.2", None)),
+            ({"proxy-ssl-protocols": "TLSv1.2", "proxy-ssl-ciphers": "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"}, 200,
+             ("TLSv1.2", "AES256-GCM-SHA384")),
+            ({"proxy-ssl-verify": "on"}, 503, None)]):
+        backend_service(lab, f"secure{i}", backend)
+        host = lab.route({"backend-protocol": "HTTPS", **annotations}, backend=f"secure{i}")
+        assert lab.get(host).status == status, annotations
+        if expected:
+            version, cipher = seen[-1]
+            assert version == expected[0] and (not expected[1] or cipher.endswith(expected[1]))
+    backend.stop()
+
+
+# --- hosts
+
+
+def test_server_alias(lab):
+    host = lab.host()
+    lab.apply(host, lab.ingress(host, {"server-alias": f"a.{host}, *.w.{host}, ~^x, bad_name!"}),
+              lab.ingress(host, {"canary": "true", "canary-by-header": "x-c"}, "next", name="alias-canary", created=5))
+    assert lab.get("a." + host).body == b"base" and lab.get("q.w." + host).body == b"base"
+    assert lab.get("a." + host, headers={"x-c": "always"}).body == b"next"
+    assert "is ignored" in lab.messages(host)
+    # A host with rules of its own wins, whatever its age; it comes and goes.
+    lab.apply("alias-own", lab.ingress("a." + host, {}, "third", name="alias-own", created=9))
+    assert lab.get("a." + host).body == b"third"
+    assert "has rules of its own" in lab.messages(host)
+    lab.apply("alias-own", lab.ingress("unused." + host, {}, "third", name="alias-own", created=9))
+    assert lab.get("a." + host).body == b"base" and "has rules of its own" not in lab.messages(host)
+
+
+def test_from_to_www(lab):
+    host = lab.route({"from-to-www-redirect": "true"})
+    answer = lab.get("www." + host, "/p?q=1")
+    assert (answer.status, answer.header("location")) == (308, f"http://{host}/p?q=1")
+    assert lab.get(host).body == b"base"
+    other = "www." + lab.host()
+    lab.apply(other, lab.ingress(other, {"from-to-www-redirect": "true"}))
+    assert lab.get(other[4:]).header("location") == f"http://{other}/"
+
+
+# --- responses
+
+
+def test_redirects_and_cookies_of_the_service(lab):
+    def handler(request, connection):
+        return simple_response(b"x", headers=["location: http://in:8080/a/b", "set-cookie: a=1; Domain=in.test; Path=/app/x",
+                                              "set-cookie: b=2; Path=/app/"])
+    backend = Backend(handler)
+    backend_service(lab, "chatty", backend)
+    host = lab.route({"proxy-redirect-from": "http://in:8080/", "proxy-redirect-to": "https://$host/", "proxy-cookie-path": "/app/ /",
+                      "proxy-cookie-domain": "in.test out.test"}, backend="chatty")
+    answer = lab.get(host)
+    assert answer.header("location") == f"https://{host}/a/b"
+    cookies = [value for name, value in answer.headers if name.lower() == "set-cookie"]
+    assert cookies == ["a=1; Domain=out.test; Path=/x", "b=2; Path=/"]
+    host = lab.route({"proxy-redirect-from": r"~^http://in:\d+/(\w)/", "proxy-redirect-to": "/$1-"}, backend="chatty")
+    assert lab.get(host).header("location") == "/a-b"
+    host = lab.route({"proxy-redirect-from": "off", "proxy-redirect-to": "x", "proxy-cookie-path": "off"}, backend="chatty")
+    assert lab.get(host).header("location") == "http://in:8080/a/b"
+    backend.stop()
+
+
+def test_redirect_code_and_interception(lab):
+    host = lab.route({"temporal-redirect": "https://n.test", "temporal-redirect-code": "307"})
+    assert lab.get(host).status == 307
+    errors = {"default-backend": "fallback", "custom-http-errors": "404"}
+    assert lab.get(lab.route(errors), "/status/404").body == b"fallback"
+    assert lab.get(lab.route({**errors, "disable-proxy-intercept-errors": "true"}), "/status/404").status == 404
+
+
+def test_mirror_host_and_body(lab):
+    host = lab.route({"mirror-target-service": "shadow", "mirror-host": "copy.test", "mirror-request-body": "off"})
+    lab.seen.clear()
+    assert lab.get(host, method="POST", body=b"hello").status == 200
+    wait_until(lambda: any(name == "shadow" for name, _ in lab.seen), 3)
+    copy = next(request for name, request in lab.seen if name == "shadow")
+    assert copy.header("host") == "copy.test" and copy.body == b"" and copy.method == "POST"
+
+
+# --- accepted, and what can't be understood
+
+
+ACCEPTED = {
+    "proxy-http-version": "1.1",
+    "fastcgi-index": "index.php",
+    "fastcgi-params-configmap": "a/b",
+}
+
+
+def test_accepted(lab):
+    host = lab.route(ACCEPTED)
+    assert lab.get(host).status == 200 and lab.messages(host) == ""
+    for key in ACCEPTED:
+        assert NGINX_ROWS[key][2] == "accepted"
+
+
+MALFORMED = {
+    "proxy-connect-timeout": ("5s", '"5s" is not a whole number'),
+    "proxy-read-timeout": ("0", '"0" is not in 1..86400'),
+    "proxy-send-timeout": ("x", '"x" is not a whole number'),
+    "proxy-http-version": ("2", '"2" is not one of 1.0, 1.1'),
+    "proxy-ssl-ciphers": ("RC4", '"RC4" is ignored'),
+    "proxy-ssl-protocols": ("TLSv9", '"TLSv9" is not one of TLSv1.2, TLSv1.3'),
+    "proxy-ssl-verify-depth": ("0", '"0" is not in 1..100'),
+    "service-upstream": ("yes", '"yes" is not true or false'),
+    "upstream-hash-by-subset": ("yes", '"yes" is not true or false'),
+    "upstream-hash-by-subset-size": ("0", '"0" is not in 1..10000'),
+    "session-cookie-domain": ("a b", '"a b" is not a domain'),
+    "session-cookie-samesite": ("x", '"x" is not one of None, Lax, Strict'),
+    "session-cookie-secure": ("x", '"x" is not true or false'),
+    "session-cookie-conditional-samesite-none": ("x", '"x" is not true or false'),
+    "session-cookie-change-on-failure": ("x", '"x" is not true or false'),
+    "server-alias": ("~x", '"~x" is ignored: a regular expression can\'t be a host'),
+    "from-to-www-redirect": ("x", '"x" is not true or false'),
+    "ssl-ciphers": ("RC4", '"RC4" is ignored'),
+    "ssl-prefer-server-ciphers": ("x", '"x" is not true or false'),
+    "temporal-redirect-code": ("200", '"200" is not one of 301, 302'),
+    "proxy-cookie-domain": ("a", '"a" is not "off" or two texts'),
+    "proxy-cookie-path": ("a b c", '"a b c" is not "off" or two texts'),
+    "disable-proxy-intercept-errors": ("x", '"x" is not true or false'),
+    "mirror-host": ("a/b", '"a/b" is not a host'),
+    "mirror-request-body": ("true", '"true" is not on or off'),
+}
+
+
+def test_malformed_values(lab):
+    hosts = {key: lab.host() for key in MALFORMED}
+    lab.apply("malformed", *[lab.ingress(hosts[key], {full(key): value, "response-header-control-add": "x-other works"})
+                             for key, (value, _) in MALFORMED.items()])
+    for key, (_, message) in MALFORMED.items():
+        told = lab.messages(hosts[key])
+        assert f"metadata.annotations[{full(key)}]: " in told and message in told, (key, told)
+        answer = lab.get(hosts[key])
+        assert answer.status == 200 and answer.header("x-other") == "works", key
