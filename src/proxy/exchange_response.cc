@@ -527,6 +527,7 @@ void Exchange::record_trace(const LogRecord& record, uint64_t duration_us, int s
 
 // Whether the global options want this exchange in the access log.
 bool Exchange::is_logged(int status) {
+  if (route_ && !route_->access_log) return false;
   const config::Globals& globals = *snapshot_->globals;
   if (!globals.access_log || globals.access_log_filters.empty() || status < 200 || status > 299)
     return globals.access_log;
