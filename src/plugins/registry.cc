@@ -22,22 +22,10 @@ namespace sluice::plugins {
 
 const std::vector<Plugin>& all() {
   static const std::vector<Plugin> kAll = {
-      bandwidth_limit::plugin(),
-      basic_auth::plugin(),
-      client_certificate::plugin(),
-      client_limit::plugin(),
-      compression::plugin(),
-      cors::plugin(),
-      directives::plugin(),
-      ext_auth::plugin(),
-      fault::plugin(),
-      header_control::plugin(),
-      ip_restriction::plugin(),
-      local_rate_limit::plugin(),
-      mirror::plugin(),
-      redirect::plugin(),
-      response_rewrite::plugin(),
-      rewrite::plugin(),
+      bandwidth_limit::plugin(), basic_auth::plugin(),     client_certificate::plugin(), client_limit::plugin(),
+      compression::plugin(),     cors::plugin(),           directives::plugin(),         ext_auth::plugin(),
+      fault::plugin(),           header_control::plugin(), ip_restriction::plugin(),     local_rate_limit::plugin(),
+      mirror::plugin(),          redirect::plugin(),       response_rewrite::plugin(),   rewrite::plugin(),
       size_limit::plugin(),
   };
   return kAll;

@@ -60,10 +60,10 @@ TEST(Directives, Conditions) {
 TEST(Directives, ResponseFields) {
   FakeContext context;
   context.answer(404, 0).response_header("a", "1").response_header("b", "2");
-  context.create(
-      steps("{action: set_response_header, name: A, value: x}, {action: remove_response_header, name: b},"
-            "{action: add_response_header, name: c, value: y}, {action: add_response_header, name: d, value: z, always: "
-            "true}"));
+  context.create(steps(
+      "{action: set_response_header, name: A, value: x}, {action: remove_response_header, name: b},"
+      "{action: add_response_header, name: c, value: y}, {action: add_response_header, name: d, value: z, always: "
+      "true}"));
   context.run_request();
   context.run_response();
   EXPECT_EQ(FakeContext::lines(context.response().headers), "a: x\nd: z\n");
