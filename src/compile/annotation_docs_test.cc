@@ -14,8 +14,7 @@ namespace sluice::compile {
 namespace {
 
 TEST(AnnotationDocs, GuideHasTheTables) {
-  const auto path =
-      std::filesystem::path(__FILE__).parent_path().parent_path().parent_path() / "docs/guide/annotations.md";
+  const auto path = std::filesystem::path(SLUICE_SOURCE_DIR) / "docs/guide/annotations.md";
   std::ifstream in(path);
   std::stringstream content;
   content << in.rdbuf();

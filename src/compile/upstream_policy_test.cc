@@ -63,8 +63,7 @@ TEST(UpstreamPolicy, ErrorsNameTheField) {
 
 // The guide's table is the schema's. SLUICE_WRITE_DOCS=1 rewrites it.
 TEST(UpstreamPolicy, GuideHasTheSchemasTable) {
-  const auto path =
-      std::filesystem::path(__FILE__).parent_path().parent_path().parent_path() / "docs/guide/upstream.md";
+  const auto path = std::filesystem::path(SLUICE_SOURCE_DIR) / "docs/guide/upstream.md";
   std::ifstream in(path);
   std::stringstream content;
   content << in.rdbuf();

@@ -15,7 +15,7 @@
 namespace sluice::plugins {
 namespace {
 
-std::filesystem::path plugins_dir() { return std::filesystem::path(__FILE__).parent_path(); }
+std::filesystem::path plugins_dir() { return std::filesystem::path(SLUICE_SOURCE_DIR) / "src/plugins"; }
 bool writing() { return std::getenv("SLUICE_WRITE_DOCS") != nullptr; }
 
 std::string read_file(const std::filesystem::path& path) {
