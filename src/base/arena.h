@@ -54,6 +54,18 @@ class Arena {
     return {p, a.size() + b.size() + c.size()};
   }
 
+  std::string_view join(const std::string_view* parts, size_t count) {
+    size_t size = 0;
+    for (size_t i = 0; i < count; ++i) size += parts[i].size();
+    char* out = static_cast<char*>(allocate(size + 1, 1));
+    char* p = out;
+    for (size_t i = 0; i < count; ++i) {
+      if (!parts[i].empty()) std::memcpy(p, parts[i].data(), parts[i].size());
+      p += parts[i].size();
+    }
+    return {out, size};
+  }
+
   // Keeps `block` alive as long as what is allocated here: for bytes of a receive buffer that things here refer to.
   void pin(const BlockRef& block) {
     if (!block) return;

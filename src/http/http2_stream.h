@@ -44,7 +44,7 @@ class Http2Stream : public event::Destroyable {
   virtual uint32_t reset_code(StreamError error) const = 0;
   // END_STREAM has been queued for the socket.
   virtual void on_end_sent() {}
-  // Server: the body must not come too slowly, for now.
+  // Server: whether the client owes a body: not before its Expect: 100-continue has been answered.
   virtual bool owes_body() const { return false; }
   virtual void on_body_too_slow() {}
 

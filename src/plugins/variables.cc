@@ -174,18 +174,8 @@ std::string_view VariableTemplate::render(filter::Context& context) const {
   if (pieces_.size() == 1) return render(pieces_.front(), context);
   Arena& arena = context.arena();
   auto* parts = arena.allocate_array<std::string_view>(pieces_.size());
-  size_t size = 0;
-  for (size_t i = 0; i < pieces_.size(); ++i) {
-    parts[i] = render(pieces_[i], context);
-    size += parts[i].size();
-  }
-  char* out = arena.allocate_array<char>(size + 1);
-  size_t at = 0;
-  for (size_t i = 0; i < pieces_.size(); ++i) {
-    if (!parts[i].empty()) std::memcpy(out + at, parts[i].data(), parts[i].size());
-    at += parts[i].size();
-  }
-  return {out, size};
+  for (size_t i = 0; i < pieces_.size(); ++i) parts[i] = render(pieces_[i], context);
+  return arena.join(parts, pieces_.size());
 }
 
 std::string_view encode_target(std::string_view text, Arena& arena) { return percent_encode(text, arena, is_visible); }

@@ -139,7 +139,10 @@ class Exchange final : public http::StreamHandler,
   Worker& worker_;
   http::ServerStream* downstream_;
   uint64_t last_activity_ms_ = 0;
+  // Kept where the route limits the time between two reads from, or writes to, the upstream.
+  uint64_t upstream_activity_ms_ = 0;
   uint64_t bytes_sent_ = 0;
+  std::unique_ptr<ResponsePace> pace_;  // null: the response leaves as fast as it can
   Phase phase_ = Phase::kRequest;
   bool reroute_ = false;
   bool request_end_ = false;    // the client has sent everything
@@ -171,8 +174,6 @@ class Exchange final : public http::StreamHandler,
   uint64_t start_wall_us_;
   uint64_t upstream_ns_ = 0;  // when the response head came
   uint64_t deadline_ms_ = 0;  // of the whole exchange; 0: none
-  // Kept where the route limits the time between two reads from, or writes to, the upstream.
-  uint64_t upstream_activity_ms_ = 0;
   uint64_t upstream_written_ = 0;
   uint64_t idle_timeout_ms_ = 0;
   size_t buffer_limit_;
@@ -186,7 +187,6 @@ class Exchange final : public http::StreamHandler,
     LogField* next;
   };
   LogField* log_fields_ = nullptr;
-  std::unique_ptr<ResponsePace> pace_;  // null: the response leaves as fast as it can
   event::MemberTimer<Exchange, &Exchange::send_paced> pace_timer_{this};
   std::unique_ptr<Trace> trace_;          // null: not traced
   std::unique_ptr<TunnelRecord> tunnel_;  // what the log of a tunnel needs; its arena is gone

@@ -491,12 +491,10 @@ std::string Exchange::trace_operation() const {
 void Exchange::record_trace(const LogRecord& record, uint64_t duration_us, int status) {
   FinishedTrace finished;
   finished.server = {0, start_wall_us_, start_wall_us_ + duration_us};
-  finished.status = status;
   finished.error = status == 0 || status >= 500;
   const std::string operation = trace_operation();
   finished.operation = operation;
   finished.upstream_address = record.upstream_host;
-  finished.client = client_;
   const std::string url = std::string(is_tls() ? "https://" : "http://") + std::string(record.authority) +
                           std::string(record.path.substr(0, 1024));
   const std::string code = std::to_string(status), request_size = std::to_string(bytes_received_),
@@ -525,7 +523,7 @@ void Exchange::record_trace(const LogRecord& record, uint64_t duration_us, int s
   worker_.tracer().finish(*trace_, finished);
 }
 
-// Whether the global options want this exchange in the access log.
+// Whether the route and the global options want this exchange in the access log.
 bool Exchange::is_logged(int status) {
   if (route_ && !route_->access_log) return false;
   const config::Globals& globals = *snapshot_->globals;
@@ -562,8 +560,7 @@ void Exchange::record() {
     cluster.overflows += flags_.has(ResponseFlag::kUpstreamOverflow);
     cluster.no_healthy += flags_.has(ResponseFlag::kNoHealthyUpstream);
   }
-  const bool logged = (!route_ || route_->access_log) && is_logged(logged_status);
-  AccessLog::Producer* log = logged ? worker_.access_log() : nullptr;
+  AccessLog::Producer* log = is_logged(logged_status) ? worker_.access_log() : nullptr;
   if (!log && !(trace_ && trace_->sampled)) return;
 
   LogRecord record = tunnel_ ? tunnel_->record : make_record();

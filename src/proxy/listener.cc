@@ -108,10 +108,9 @@ void Listener::accept_some(int limit) {
       info.local = net::Address::from_sockaddr(reinterpret_cast<sockaddr*>(&storage), length);
     }
     info.id = worker_.next_connection_id();
-    ListenerOptions options = options_;
-    options.accept_proxy_protocol = options.accept_proxy_protocol || worker_.snapshot()->globals->proxy_protocol;
-    if (options.tls || options.accept_proxy_protocol) {
-      (new PendingConnection(worker_, net::Stream(fd), std::move(info), options))->start();
+    const bool proxy_header = options_.accept_proxy_protocol || worker_.snapshot()->globals->proxy_protocol;
+    if (options_.tls || proxy_header) {
+      (new PendingConnection(worker_, net::Stream(fd), std::move(info), options_.tls, proxy_header))->start();
     } else {
       worker_.serve(net::Stream(fd), std::move(info), Slice(), false, false);
     }
@@ -129,13 +128,13 @@ void Listener::on_pause_over() {
   if (!start().ok()) worker_.loop().arm(pause_timer_, kExhaustedPauseMs);
 }
 
-PendingConnection::PendingConnection(Worker& worker, net::Stream stream, http::ConnectionInfo info,
-                                     const ListenerOptions& options)
+PendingConnection::PendingConnection(Worker& worker, net::Stream stream, http::ConnectionInfo info, bool tls,
+                                     bool proxy_header)
     : worker_(worker),
       stream_(std::move(stream)),
       info_(std::move(info)),
-      tls_(options.tls),
-      state_(options.accept_proxy_protocol ? State::kProxyHeader : State::kHandshake) {
+      tls_(tls),
+      state_(proxy_header ? State::kProxyHeader : State::kHandshake) {
   worker_.pending_begin();
 }
 

@@ -40,7 +40,7 @@ class Listener final : private event::IoHandler {
 // A connection before HTTP: reads a PROXY header and does the TLS handshake.
 class PendingConnection final : public event::IoHandler, public event::Destroyable, private net::TlsServerSelector {
  public:
-  PendingConnection(Worker& worker, net::Stream stream, http::ConnectionInfo info, const ListenerOptions& options);
+  PendingConnection(Worker& worker, net::Stream stream, http::ConnectionInfo info, bool tls, bool proxy_header);
   void start();
 
  private:

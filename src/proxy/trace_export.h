@@ -11,7 +11,6 @@
 #include <utility>
 
 #include "config/tracing.h"
-#include "net/address.h"
 #include "proxy/trace_context.h"
 
 namespace sluice::proxy {
@@ -31,9 +30,7 @@ struct FinishedTrace {
   std::string_view sw_trace_id;
   std::string_view operation;
   std::string_view upstream_address;  // "ip:port"; may be empty
-  net::Address client;
   bool error = false;
-  int status = 0;
   using Tag = std::pair<std::string_view, std::string_view>;
   std::span<const Tag> tags;
 };

@@ -62,6 +62,24 @@ Result<std::string> read_file(const std::string& path, size_t limit) {
   return content;
 }
 
+bool write_all(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t n = ::write(fd, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    text.remove_prefix(static_cast<size_t>(n));
+  }
+  return true;
+}
+
+bool sync_directory(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return false;
+  const bool good = ::fsync(fd) == 0;
+  ::close(fd);
+  return good;
+}
+
 resource::ParsedFile load_file(const std::string& path, const resource::Limits& limits) {
   auto name = std::make_shared<const std::string>(path);
   auto text = read_file(path, limits.max_text_bytes);

@@ -19,6 +19,11 @@ bool is_manifest_name(std::string_view name);
 // read: …".
 Result<std::string> read_file(const std::string& path, size_t limit);
 
+// Writes all of `text`. False: errno says why not.
+bool write_all(int fd, std::string_view text);
+// Makes the names in a directory durable. False: errno says why not.
+bool sync_directory(const std::string& path);
+
 // Reads and parses one file. A file that can't be read gives ParsedFile::readable = false with a
 // diagnostic.
 resource::ParsedFile load_file(const std::string& path, const resource::Limits& limits = {});

@@ -38,21 +38,6 @@ class Descriptor {
   const int fd_;
 };
 
-bool write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t n = ::write(fd, text.data(), text.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    text.remove_prefix(static_cast<size_t>(n));
-  }
-  return true;
-}
-
-bool sync_directory(const std::string& path) {
-  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  return fd.ok() && ::fsync(fd.get()) == 0;
-}
-
 std::string parent_of(const std::string& path) {
   const size_t slash = path.rfind('/');
   return slash == path.npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
@@ -65,7 +50,7 @@ bool make_folders(const std::string& root, const std::string& folder) {
   const std::string parent = parent_of(folder);
   if (folder.size() > root.size() && !make_folders(root, parent)) return false;
   if (::mkdir(folder.c_str(), 0755) != 0 && errno != EEXIST) return false;
-  return sync_directory(parent);
+  return source::sync_directory(parent);
 }
 
 // `old`: of the file that is replaced, or null.
@@ -79,13 +64,14 @@ FileResult replace(const FileChange& change, const struct stat* old) {
   if (!fd.ok()) return failed(temporary);
   // A file keeps its owner where we may give it away.
   if (old) (void)!::fchown(fd.get(), old->st_uid, old->st_gid);
-  const bool written = ::fchmod(fd.get(), mode) == 0 && write_all(fd.get(), *change.content) && ::fsync(fd.get()) == 0;
+  const bool written =
+      ::fchmod(fd.get(), mode) == 0 && source::write_all(fd.get(), *change.content) && ::fsync(fd.get()) == 0;
   if (!written || ::rename(temporary.c_str(), change.path.c_str()) != 0) {
     const FileResult result = failed(temporary);
     ::unlink(temporary.c_str());
     return result;
   }
-  return sync_directory(folder) ? FileResult() : failed(folder);
+  return source::sync_directory(folder) ? FileResult() : failed(folder);
 }
 
 }  // namespace
@@ -107,7 +93,7 @@ FileResult change_file(const std::string& root, const FileChange& change) {
   }
   if (!change.content) {
     if (::unlink(change.path.c_str()) != 0) return failed(change.path);
-    return sync_directory(parent_of(change.path)) ? FileResult() : failed(parent_of(change.path));
+    return source::sync_directory(parent_of(change.path)) ? FileResult() : failed(parent_of(change.path));
   }
   if (change.content->size() > kMaxFile) {
     return {FileResult::Outcome::kFailed,

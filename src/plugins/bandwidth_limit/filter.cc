@@ -1,5 +1,7 @@
 #include "plugins/bandwidth_limit/filter.h"
 
+#include "plugins/state_factory.h"
+
 namespace sluice::plugins::bandwidth_limit {
 namespace {
 
@@ -19,23 +21,8 @@ class BandwidthLimit final : public filter::Filter {
   const Config& config_;
 };
 
-class Factory final : public filter::Factory {
- public:
-  explicit Factory(const Config& config) : config_(config) {}
-
-  std::string_view name() const override { return "bandwidth-limit"; }
-  filter::Filter* create(filter::Context& context) const override {
-    return context.arena().create<BandwidthLimit>(config_);
-  }
-
- private:
-  const Config config_;
-};
-
 Result<FactoryPointer> parse(const ConfigNode& node) {
-  auto config = schema().parse(node);
-  if (!config) return config.error();
-  return FactoryPointer(std::make_shared<Factory>(*config));
+  return parse_state<BandwidthLimit, Config>("bandwidth-limit", schema(), node);
 }
 
 }  // namespace

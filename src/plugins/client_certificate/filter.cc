@@ -3,6 +3,7 @@
 #include <re2/re2.h>
 
 #include "http/stream.h"
+#include "plugins/state_factory.h"
 #include "plugins/variables.h"
 
 namespace sluice::plugins::client_certificate {
@@ -75,23 +76,8 @@ class ClientCertificate final : public filter::Filter {
   const State& state_;
 };
 
-class Factory final : public filter::Factory {
- public:
-  explicit Factory(const Config& config) : state_(config) {}
-
-  std::string_view name() const override { return "client-certificate"; }
-  filter::Filter* create(filter::Context& context) const override {
-    return context.arena().create<ClientCertificate>(state_);
-  }
-
- private:
-  const State state_;
-};
-
 Result<FactoryPointer> parse(const ConfigNode& node) {
-  auto config = schema().parse(node);
-  if (!config) return config.error();
-  return FactoryPointer(std::make_shared<Factory>(*config));
+  return parse_state<ClientCertificate, State>("client-certificate", schema(), node);
 }
 
 }  // namespace

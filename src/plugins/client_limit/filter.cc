@@ -5,6 +5,7 @@
 #include "event/loop.h"
 #include "plugins/client_limit/client_table.h"
 #include "plugins/ip_restriction/address_set.h"
+#include "plugins/state_factory.h"
 
 namespace sluice::plugins::client_limit {
 namespace {
@@ -75,23 +76,8 @@ class ClientLimit final : public filter::Filter {
   ConnectionTable::Place place_;
 };
 
-class Factory final : public filter::Factory {
- public:
-  explicit Factory(const Config& config) : state_(config) {}
-
-  std::string_view name() const override { return "client-limit"; }
-  filter::Filter* create(filter::Context& context) const override {
-    return context.arena().create<ClientLimit>(state_);
-  }
-
- private:
-  const State state_;
-};
-
 Result<FactoryPointer> parse(const ConfigNode& node) {
-  auto config = schema().parse(node);
-  if (!config) return config.error();
-  return FactoryPointer(std::make_shared<Factory>(*config));
+  return parse_state<ClientLimit, State>("client-limit", schema(), node);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "filter/call.h"
 #include "plugins/ext_auth/decision_cache.h"
 #include "plugins/ip_restriction/address_set.h"
+#include "plugins/state_factory.h"
 #include "plugins/variables.h"
 
 namespace sluice::plugins::ext_auth {
@@ -212,22 +213,11 @@ class ExtAuth final : public filter::Filter, private filter::CallReceiver {
   std::vector<std::string_view> cookies_;  // for the client; the arena's
 };
 
-class Factory final : public filter::Factory {
- public:
-  explicit Factory(const Config& config) : state_(config) {}
-
-  std::string_view name() const override { return "ext-auth"; }
-  filter::Filter* create(filter::Context& context) const override { return context.arena().create<ExtAuth>(state_); }
-
- private:
-  const State state_;
-};
-
 Result<FactoryPointer> parse(const ConfigNode& node) {
   auto config = schema().parse(node);
   if (!config) return config.error();
   if (!config->signin.empty() && !VariableTemplate::parse(signin_url(*config))) return Error{"signin: is not valid"};
-  return FactoryPointer(std::make_shared<Factory>(*config));
+  return FactoryPointer(std::make_shared<StateFactory<ExtAuth, State>>("ext-auth", *config));
 }
 
 }  // namespace

@@ -140,18 +140,8 @@ std::string_view ValueTemplate::render(filter::Context& context) const {
   if (pieces_.empty()) return {};
   Arena& arena = context.arena();
   auto* parts = arena.allocate_array<std::string_view>(pieces_.size());
-  size_t size = 0;
-  for (size_t i = 0; i < pieces_.size(); ++i) {
-    parts[i] = render(pieces_[i], context);
-    size += parts[i].size();
-  }
-  char* out = arena.allocate_array<char>(size + 1);
-  size_t at = 0;
-  for (size_t i = 0; i < pieces_.size(); ++i) {
-    if (!parts[i].empty()) std::memcpy(out + at, parts[i].data(), parts[i].size());
-    at += parts[i].size();
-  }
-  return {out, size};
+  for (size_t i = 0; i < pieces_.size(); ++i) parts[i] = render(pieces_[i], context);
+  return arena.join(parts, pieces_.size());
 }
 
 }  // namespace sluice::plugins::header_control

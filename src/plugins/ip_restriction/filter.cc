@@ -1,6 +1,7 @@
 #include "plugins/ip_restriction/filter.h"
 
 #include "plugins/ip_restriction/address_set.h"
+#include "plugins/state_factory.h"
 
 namespace sluice::plugins::ip_restriction {
 namespace {
@@ -77,23 +78,8 @@ class IpRestriction final : public filter::Filter {
   const State& state_;
 };
 
-class Factory final : public filter::Factory {
- public:
-  explicit Factory(const Config& config) : state_(config) {}
-
-  std::string_view name() const override { return "ip-restriction"; }
-  filter::Filter* create(filter::Context& context) const override {
-    return context.arena().create<IpRestriction>(state_);
-  }
-
- private:
-  const State state_;
-};
-
 Result<FactoryPointer> parse(const ConfigNode& node) {
-  auto config = schema().parse(node);
-  if (!config) return config.error();
-  return FactoryPointer(std::make_shared<Factory>(*config));
+  return parse_state<IpRestriction, State>("ip-restriction", schema(), node);
 }
 
 }  // namespace

@@ -20,24 +20,6 @@ constexpr std::string_view kHead = "sluice-state 1 ";
 
 Error error(const std::string& path) { return Error{path + ": " + std::strerror(errno)}; }
 
-bool write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t n = ::write(fd, text.data(), text.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    text.remove_prefix(static_cast<size_t>(n));
-  }
-  return true;
-}
-
-bool sync_directory(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return false;
-  const bool good = ::fsync(fd) == 0;
-  ::close(fd);
-  return good;
-}
-
 }  // namespace
 
 Status save_state(const std::string& directory, const std::vector<std::string>& objects) {
