@@ -67,10 +67,6 @@ class Exchange final : public http::StreamHandler,
 
  private:
   enum class Phase : uint8_t { kRequest, kForwarding, kResponding, kTunnel, kDone };
-  struct TunnelRecord {
-    std::unique_ptr<char[]> storage;
-    LogRecord record;
-  };
 
   // FilterRun::Sink
   void on_headers_through(Direction direction, bool end) override;
@@ -116,7 +112,6 @@ class Exchange final : public http::StreamHandler,
   void cut_off(ResponseFlag flag, std::string_view details);
   void begin_tunnel();
   void end_tunnel_if_done();
-  std::unique_ptr<TunnelRecord> compact_texts();
   LogRecord make_record();
   bool is_logged(int status);
   std::string trace_operation() const;
@@ -166,6 +161,7 @@ class Exchange final : public http::StreamHandler,
   ResponseStats* route_stats_ = nullptr;  // the route's, in the worker's statistics
   const config::Destination* destination_ = nullptr;
   uint32_t cluster_slot_ = UINT32_MAX;
+  int status_ = 0;
   std::string_view cluster_name_;
   net::Address client_;
   event::MemberTimer<Exchange, &Exchange::on_timer> timer_{this};
@@ -189,9 +185,8 @@ class Exchange final : public http::StreamHandler,
   LogField* log_fields_ = nullptr;
   event::MemberTimer<Exchange, &Exchange::send_paced> pace_timer_{this};
   std::unique_ptr<Trace> trace_;          // null: not traced
-  std::unique_ptr<TunnelRecord> tunnel_;  // what the log of a tunnel needs; its arena is gone
+  std::unique_ptr<char[]> tunnel_texts_;  // of a tunnel's log line: see pack_texts(); its heads and arena are gone
   SliceQueue early_;                      // bytes behind an upgrade request that has not been agreed to
-  int status_ = 0;
   const config::HashPolicy* set_cookie_ = nullptr;
   std::string_view cookie_value_;
   const config::HashPolicy* affinity_ = nullptr;  // of the cluster, by a cookie

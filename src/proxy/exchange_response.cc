@@ -97,6 +97,47 @@ std::string_view set_cookie_text(const config::HashPolicy& policy, std::string_v
   return arena.copy(text);
 }
 
+// The texts of a log record that would go with the arena; route, cluster and details outlive it.
+constexpr std::string_view LogRecord::* kExchangeTexts[] = {
+    &LogRecord::method,           &LogRecord::path,
+    &LogRecord::original_path,    &LogRecord::authority,
+    &LogRecord::original_host,    &LogRecord::request_id,
+    &LogRecord::user_agent,       &LogRecord::x_forwarded_for,
+    &LogRecord::trace_id,         &LogRecord::upstream_host,
+    &LogRecord::protocol,         &LogRecord::upstream_local_address,
+    &LogRecord::upstream_failure, &LogRecord::upstream_service_time};
+using TextSizes = uint32_t[std::size(kExchangeTexts)];
+
+// Copies them into one allocation, lengths first: thousands of tunnels may hold one each.
+std::unique_ptr<char[]> pack_texts(const LogRecord& record) {
+  TextSizes sizes;
+  size_t total = sizeof(sizes);
+  for (size_t i = 0; i < std::size(sizes); ++i) {
+    sizes[i] = static_cast<uint32_t>((record.*kExchangeTexts[i]).size());
+    total += sizes[i];
+  }
+  std::unique_ptr<char[]> packed(new char[total]);
+  char* out = packed.get();
+  std::memcpy(out, sizes, sizeof(sizes));
+  out += sizeof(sizes);
+  for (size_t i = 0; i < std::size(sizes); ++i) {
+    if (sizes[i]) std::memcpy(out, (record.*kExchangeTexts[i]).data(), sizes[i]);
+    out += sizes[i];
+  }
+  return packed;
+}
+
+// The record's texts point into `packed`.
+void unpack_texts(const char* packed, LogRecord& record) {
+  TextSizes sizes;
+  std::memcpy(sizes, packed, sizeof(sizes));
+  packed += sizeof(sizes);
+  for (size_t i = 0; i < std::size(sizes); ++i) {
+    record.*kExchangeTexts[i] = {packed, sizes[i]};
+    packed += sizes[i];
+  }
+}
+
 }  // namespace
 
 void Exchange::on_upstream_informational(http::ResponseHead& head) {
@@ -375,9 +416,10 @@ void Exchange::begin_tunnel() {
   upstream_done_ = false;
   filters_.finish(*this);
 
-  tunnel_ = compact_texts();
+  tunnel_texts_ = pack_texts(make_record());
   response_ = nullptr;
-  upstream_.compact(tunnel_->record.upstream_host, tunnel_->record.upstream_local_address);
+  upstream_failure_ = service_time_ = original_path_ = cookie_value_ = {};
+  upstream_.compact();
   log_fields_ = nullptr;
   set_cookie_ = affinity_ = nullptr;
   request_.upgrade = {};
@@ -426,6 +468,13 @@ void Exchange::close(http::StreamError error, bool complete) {
 
 LogRecord Exchange::make_record() {
   LogRecord record;
+  if (route_) record.route_name = route_->name;
+  record.upstream_cluster = cluster_name_;
+  record.details = details_;
+  if (tunnel_texts_) {
+    unpack_texts(tunnel_texts_.get(), record);
+    return record;
+  }
   const http::HeaderMap& headers = request_.headers;
   record.method = request_.method_text;
   record.path = original_path_;
@@ -436,46 +485,12 @@ LogRecord Exchange::make_record() {
   record.user_agent = headers.get(HeaderId::kUserAgent);
   record.x_forwarded_for = headers.get(HeaderId::kXForwardedFor);
   record.trace_id = trace_ ? std::string_view(trace_->log_id) : headers.get(HeaderId::kXB3TraceId);
-  if (route_) record.route_name = route_->name;
-  record.upstream_cluster = cluster_name_;
   record.upstream_host = upstream_.endpoint_address();
   record.upstream_local_address = upstream_.local_address();
   record.upstream_service_time = service_time_;
   record.upstream_failure = upstream_failure_;
-  record.details = details_;
   record.protocol = http::protocol_name(request_.version);
   return record;
-}
-
-// A tunnel's log texts, copied into one block so that the arena can go.
-std::unique_ptr<Exchange::TunnelRecord> Exchange::compact_texts() {
-  auto result = std::make_unique<TunnelRecord>();
-  result->record = make_record();
-  LogRecord& record = result->record;
-  std::string_view* const texts[] = {&record.method,
-                                     &record.path,
-                                     &record.original_path,
-                                     &record.authority,
-                                     &record.original_host,
-                                     &record.request_id,
-                                     &record.user_agent,
-                                     &record.x_forwarded_for,
-                                     &record.trace_id,
-                                     &record.upstream_host,
-                                     &record.upstream_local_address,
-                                     &record.upstream_service_time,
-                                     &record.upstream_failure};
-  size_t size = 0;
-  for (const std::string_view* text : texts) size += text->size();
-  result->storage = std::make_unique<char[]>(size);
-  char* out = result->storage.get();
-  for (std::string_view* text : texts) {
-    if (!text->empty()) std::memcpy(out, text->data(), text->size());
-    *text = {out, text->size()};
-    out += text->size();
-  }
-  // The names of route and cluster belong to the snapshot, which is pinned.
-  return result;
 }
 
 // "<service>:<port><path>*", or what the route says.
@@ -529,7 +544,7 @@ bool Exchange::is_logged(int status) {
   const config::Globals& globals = *snapshot_->globals;
   if (!globals.access_log || globals.access_log_filters.empty() || status < 200 || status > 299)
     return globals.access_log;
-  const std::string_view host = tunnel_ ? tunnel_->record.authority : request_.authority;
+  const std::string_view host = tunnel_texts_ ? make_record().authority : request_.authority;
   for (const config::AccessLogFilter& filter : globals.access_log_filters) {
     if (!re2::RE2::FullMatch(re2::StringPiece(host.data(), host.size()), *filter.host)) continue;
     return worker_.random().below(100) < filter.sample_percent;
@@ -563,10 +578,9 @@ void Exchange::record() {
   AccessLog::Producer* log = is_logged(logged_status) ? worker_.access_log() : nullptr;
   if (!log && !(trace_ && trace_->sampled)) return;
 
-  LogRecord record = tunnel_ ? tunnel_->record : make_record();
+  LogRecord record = make_record();
   if (trace_ && trace_->sampled) record_trace(record, duration_us, logged_status);
   if (!log) return;
-  record.details = details_;
   const http::ConnectionInfo& connection = downstream_->connection();
   char local[net::Address::kMaxIpText], remote[net::Address::kMaxIpText];
   record.local_address = {local, connection.local.format(local)};
@@ -583,7 +597,7 @@ void Exchange::record() {
     fields[record.field_count++] = {field->name, field->value};
   }
   record.fields = fields;
-  if (!tunnel_) {
+  if (!tunnel_texts_) {
     record.request_headers = &request_.headers;
     record.response_headers = response_ ? &response_->headers : nullptr;
   }

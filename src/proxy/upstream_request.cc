@@ -202,9 +202,8 @@ void UpstreamRequest::finish() {
   cancel();
 }
 
-void UpstreamRequest::compact(std::string_view endpoint_text, std::string_view local_text) {
-  endpoint_text_ = endpoint_text;
-  local_text_ = local_text;
+void UpstreamRequest::compact() {
+  endpoint_text_ = local_text_ = {};
   trailers_ = nullptr;
   head_ = nullptr;
   target_.proxy_header = {};

@@ -82,8 +82,8 @@ class UpstreamRequest final : public upstream::StreamWaiter, public http::Client
   std::string_view endpoint_address() const { return endpoint_text_; }
   std::string_view local_address() const { return local_text_; }
   uint64_t try_started_ns() const { return try_started_ns_; }
-  // The exchange's arena goes away (a tunnel): keep nothing in it.
-  void compact(std::string_view endpoint_text, std::string_view local_text);
+  // The exchange's arena goes away (a tunnel): keep nothing in it, the texts for the log included.
+  void compact();
 
  private:
   // http::ClientHandler

@@ -24,9 +24,9 @@ class ClusterState;
 
 // What a request tells the pool about itself. The texts outlive the wait for a stream.
 struct StreamNeeds {
-  bool replayable = true;         // false: the request must not be sent twice, so a kept connection is checked first
   std::string_view sni;           // for UpstreamTls without a fixed name
   std::string_view proxy_header;  // PROXY protocol header; such connections are not shared
+  bool replayable = true;         // false: the request must not be sent twice, so a kept connection is checked first
   bool fresh_connection = false;  // after a closing race: no kept connection
 };
 
