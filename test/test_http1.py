@@ -1,6 +1,7 @@
 """HTTP/1 through the gateway: framing both ways, keep-alive, pipelining, 1xx, upgrades, early responses."""
 
 import hashlib
+import json
 import os
 import socket
 import threading
@@ -301,6 +302,48 @@ def test_slow_backend_bounds_memory(proxy):
         assert sent < 60_000_000
         assert gateway.resident_kib() - before < 8 * 1024
     hold.set()
+
+
+def test_tiny_chunks_to_a_slow_backend_bound_memory(proxy):
+    """Each byte in a chunk of its own: what waits for the backend takes memory in proportion to its bytes."""
+    hold = threading.Event()
+
+    def raw(connection):
+        connection.read_until(b"\r\n\r\n")
+        hold.wait(20)
+        count, tail = connection.buffer.count(b"x"), connection.buffer[-5:]
+        while tail != b"0\r\n\r\n":
+            data = connection.socket.recv(1 << 20)
+            count, tail = count + data.count(b"x"), (tail + data)[-5:]
+        assert count == 4_000_000
+        connection.send(simple_response())
+    gateway, _ = proxy(raw=raw)
+    body = b"1\r\nx\r\n" * 4_000_000 + b"0\r\n\r\n"
+    with gateway.connect(timeout=30) as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        sender = threading.Thread(target=client.send, args=(body,), daemon=True)
+        sender.start()
+        time.sleep(1)
+        assert sender.is_alive(), "nothing held the client back"
+        assert json.loads(gateway.admin("/memory"))["block_bytes_in_use"] < 2 << 20
+        hold.set()
+        assert client.response().status == 200
+
+
+@pytest.mark.parametrize("annotations", [None, {"sluice.io/filters": "- name: fault\n  config: {delay: {fixed_ms: 6000}}"}],
+                         ids=["kept for a retry", "held by a filter"])
+def test_dripping_client_bounds_memory(proxy, annotations):
+    """A body whose every byte comes alone."""
+    gateway, backend = proxy(lambda r, c: simple_response(r.body), annotations=annotations)
+    size = 8000
+    with gateway.connect(timeout=30) as client:
+        client.send(f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n".encode())
+        for _ in range(size - 1):
+            client.send(b"x")
+            time.sleep(0.0001)
+        assert json.loads(gateway.admin("/memory"))["block_bytes_in_use"] < 1 << 20
+        client.send(b"x")
+        assert client.response().body == b"x" * size
 
 
 def test_unix_socket_listener(start_gateway, start_backend, tmp_path):

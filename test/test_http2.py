@@ -135,6 +135,25 @@ def test_informational_responses(h2_proxy, h2_client, upstream):
 
 
 @both_upstreams
+def test_informational_responses_are_bounded(h2_proxy, upstream):
+    """Each stays in memory until the exchange is over."""
+    def on_h2(stream):
+        for _ in range(200):
+            with stream.changed:
+                stream.connection.h2.send_headers(stream.id, [(":status", "103"), ("link", "</s.css>")])
+                stream.connection.flush()
+        stream.respond(body=b"ok")
+
+    def on_h1(request, connection):
+        return b"HTTP/1.1 103 Early Hints\r\nLink: </s.css>\r\n\r\n" * 200 + simple_response()
+    gateway, _ = h2_proxy(on_h2 if upstream == "http2" else on_h1, h2=upstream == "http2")
+    with gateway.connect() as client:
+        client.request()
+        assert client.response().status == 502
+    assert gateway.log_lines(1)[0]["response_flags"] == "UPE"
+
+
+@both_upstreams
 def test_expect_100_continue(h2_proxy, h2_client, upstream):
     gateway, backend = h2_proxy(echo(upstream), h2=upstream == "http2")
     with h2_client(gateway) as client:

@@ -112,6 +112,24 @@ def test_route_timeout(proxy):
     release.set()
 
 
+@pytest.mark.parametrize("annotation", ["higress.io/timeout", "nginx.ingress.kubernetes.io/proxy-next-upstream-timeout"])
+def test_timeouts_begin_when_the_request_is_complete(proxy, annotation):
+    """They are the upstream's; a client may take longer to upload."""
+    gateway, _ = proxy(lambda r, c: time.sleep(5) or None if r.path == "/slow" else simple_response(r.body),
+                       annotations={annotation: "1"})
+    for path, status in ("/", 200), ("/slow", 504):
+        with gateway.connect() as client:
+            client.send(f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n".encode())
+            for _ in range(8):
+                time.sleep(0.2)
+                client.send(b"x")
+            started = time.monotonic()
+            response = client.response()
+            assert response.status == status
+            if status == 504:
+                assert 0.9 < time.monotonic() - started < 3
+
+
 def test_closing_race_never_loses_a_request(proxy):
     """A backend that closes each connection right after a response, so that reuse always meets a closing connection."""
     def raw(connection):
@@ -235,6 +253,32 @@ def test_cookie_affinity(start_gateway, start_backend):
     for _ in range(10):
         again = gateway.get("/", headers={"Cookie": cookie.split(";")[0]})
         assert again.body == first.body and again.header("set-cookie") is None
+
+
+def test_affinity_outlives_changes_of_its_service(start_gateway, start_backend):
+    """An exchange that waits while its service's policy changes twice names its cookie by the one it began with."""
+    release = threading.Event()
+    backend = start_backend(lambda r, c: (r.path != "/1" or release.wait(10)) and simple_response())
+
+    def manifests(name):
+        return documents(bridge(be=backend.address), ingress("all", "be.static:80", annotations={
+            "nginx.ingress.kubernetes.io/affinity": "cookie", "nginx.ingress.kubernetes.io/session-cookie-name": name,
+            "sluice.io/filters": "- name: fault\n  config: {delay: {fixed_ms: 1000}, header: {name: x-wait}}"}))
+
+    def cookie_of(response):
+        return response.header("set-cookie").split("=")[0]
+    gateway = start_gateway(manifests("first-policy-with-a-long-name"))
+    with gateway.connect() as waiting:
+        waiting.request(path="/1", headers={"x-wait": "1"})
+        time.sleep(0.2)
+        gateway.apply("all.yaml", manifests("second-policy-with-a-long-name"))
+        assert cookie_of(gateway.get("/2")) == "second-policy-with-a-long-name"
+        wait_until(lambda: len(backend.requests) == 2, what="the request that waits")
+        gateway.apply("all.yaml", manifests("third-policy-with-a-long-name"))
+        assert cookie_of(gateway.get("/3")) == "third-policy-with-a-long-name"
+        time.sleep(0.2)
+        release.set()
+        assert cookie_of(waiting.response()) == "first-policy-with-a-long-name"
 
 
 def test_client_disconnect_cancels_the_upstream_request(proxy):

@@ -10,6 +10,7 @@ import threading
 import time
 import zlib
 
+import h2.errors
 import h2.settings
 import pytest
 import websockets.exceptions
@@ -441,6 +442,103 @@ def test_over_http2_refused(h2_proxy):
     request = backend.requests[0]
     assert request.method == "GET" and request.header("upgrade") == "websocket"
     assert len(base64.b64decode(request.header("sec-websocket-key"))) == 16
+
+
+DELAY = {"sluice.io/filters": "- name: fault\n  config: {delay: {fixed_ms: 300}}"}
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: test.com\r\n\r\n"
+
+
+@pytest.mark.parametrize("annotations", [None, DELAY], ids=["at once", "after a filter that waits"])
+@pytest.mark.parametrize("agreed", [True, False])
+def test_over_http2_bytes_wait_for_the_agreement(start_gateway, start_backend, annotations, agreed):
+    """What a client sends before the server has agreed to a tunnel could be a request of its own to that server."""
+    before, after = [], []
+
+    def raw(connection):
+        connection.read_until(b"\r\n\r\n")
+        connection.socket.settimeout(0.5)
+        try:
+            connection.fill()
+        except TimeoutError:
+            pass
+        before.append(connection.buffer)
+        if agreed:
+            connection.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        else:
+            connection.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nnot")
+        connection.socket.settimeout(1)
+        try:
+            while connection.fill() and len(connection.buffer) < 2 * len(SMUGGLED):
+                pass
+        except TimeoutError:
+            pass
+        after.append(connection.buffer)
+        connection.send(b"forever")
+    gateway = start_gateway(manifests(start_backend(raw=raw).address, annotations=annotations))
+    with nothing_left(gateway):
+        with H2Client(gateway.http_port) as client:
+            stream = extended_connect(client)
+            client.send(stream, SMUGGLED)
+            assert client.head(stream).status == (200 if agreed else 403)
+            client.send(stream, SMUGGLED)
+            client.until(lambda: client.streams[stream].body.endswith(b"forever"))
+    assert before == [b""]
+    assert after == [SMUGGLED * 2 if agreed else b""]
+
+
+def test_over_http2_declined_keeps_the_upstream_connection(h2_proxy):
+    gateway, backend = h2_proxy(lambda r, c: simple_response(b"no", "403 Forbidden"))
+    with H2Client(gateway.http_port) as client:
+        for _ in range(3):
+            assert client.response(extended_connect(client)).status == 403
+    assert len(backend.requests) == 3 and len(backend.connections) == 1
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "H2C", "h2"])
+def test_over_http2_no_other_http(h2_proxy, protocol):
+    """A server that took up HTTP/2 behind our back would serve requests that we have not seen."""
+    gateway, backend = h2_proxy()
+    with H2Client(gateway.http_port) as client:
+        message = client.response(client.request(pseudo=[
+            (":method", "CONNECT"), (":protocol", protocol), (":scheme", "http"), (":authority", "test.com"), (":path", "/")],
+            end=False))
+        assert message.reset == h2.errors.ErrorCodes.PROTOCOL_ERROR, message
+        assert client.get().status == 200
+    assert [r.method for r in backend.requests] == ["GET"] and backend.requests[0].header("upgrade") is None
+
+
+def test_over_http2_a_stated_length_means_nothing(h2_proxy):
+    gateway, backend = h2_proxy(lambda r, c: simple_response(b"no", "403 Forbidden"))
+    with H2Client(gateway.http_port) as client:
+        assert client.response(extended_connect(client, headers=[("content-length", "50")]), 3).status == 403
+    assert backend.requests[0].header("content-length") is None
+
+
+@pytest.mark.parametrize("annotations", [None, DELAY], ids=["at once", "after a filter that waits"])
+def test_over_http2_client_has_ended_before_the_agreement(start_gateway, start_backend, annotations):
+    got = []
+
+    def conversation(connection):
+        got.append(connection.read_to_end())
+        connection.send(b"bye")
+    backend = raw_server(start_backend, conversation)
+    gateway = start_gateway(manifests(backend.address, annotations=annotations))
+    with nothing_left(gateway), H2Client(gateway.http_port) as client:
+        stream = extended_connect(client)
+        client.send(stream, b"all I have", end=True)
+        assert bytes(client.response(stream, 5).body) == b"bye"
+    assert got == [b"all I have"]
+
+
+def test_http2_upstream_that_agrees_and_ends(start_gateway, start_h2_backend):
+    backend = start_h2_backend(lambda stream: stream.respond(200), settings={
+        h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL: 1})
+    gateway = start_gateway(documents(
+        bridge(be={"type": "static", "domain": backend.address, "port": 80, "protocol": "http2"}),
+        ingress("all", "be.static:80")))
+    with gateway.connect(timeout=5) as client:
+        upgrade(client)
+        assert client.read_to_end() == b""
 
 
 def test_over_http2_to_an_http2_upstream(start_gateway, start_h2_backend):

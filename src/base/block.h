@@ -99,6 +99,12 @@ class Slice {
     size_ -= n;
   }
   void truncate(size_t n) { size_ = n; }
+  // Where `n` more bytes can be written behind the slice; null if the block has no room, or somebody else refers to it.
+  char* room(size_t n) const {
+    if (!block_.unique()) return nullptr;
+    char* end = const_cast<char*>(data_) + size_;
+    return n <= static_cast<size_t>(block_.get()->data() + block_.get()->capacity - end) ? end : nullptr;
+  }
   // Takes in `n` bytes that were written behind the slice in its block.
   void extend(size_t n) { size_ += n; }
   Slice sub(size_t offset, size_t n) const { return Slice(block_, data_ + offset, n); }

@@ -2,6 +2,7 @@
 // SliceQueue: bytes on their way from one side to the other, as an ordered list of slices. Empty queues hold no memory.
 
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <utility>
 
@@ -36,6 +37,24 @@ class SliceQueue {
     if (head_ + count_ == capacity_) make_room();
     new (&items_[head_ + count_]) Slice(std::move(slice));
     ++count_;
+  }
+
+  // Copies, behind what is there if possible.
+  void append_copy(std::string_view bytes) {
+    if (bytes.empty()) return;
+    if (char* room = empty() ? nullptr : items_[head_ + count_ - 1].room(bytes.size())) {
+      std::memcpy(room, bytes.data(), bytes.size());
+      return extend_back(bytes.size());
+    }
+    push_back(Slice::copy(bytes));
+  }
+
+  // As push_back(), for what may have to wait: small slices are copied together, so that bytes that came one by one do
+  // not hold a receive block each, nor leave in a vector each.
+  void gather(Slice slice) {
+    constexpr size_t kSmall = 1024;
+    if (slice.size() <= kSmall) return append_copy(slice.view());
+    push_back(std::move(slice));
   }
 
   // The last slice grows by `n` bytes that the caller has written behind it in its block.

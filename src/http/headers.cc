@@ -291,6 +291,10 @@ bool is_token(std::string_view text) {
          std::all_of(text.begin(), text.end(), [](char c) { return kTokenChars[static_cast<unsigned char>(c)]; });
 }
 
+bool is_acceptable_upgrade(std::string_view protocol) {
+  return is_token(protocol) && !iequals(protocol, "h2c") && !iequals(protocol, "h2");
+}
+
 bool is_field_value(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) {
     const auto byte = static_cast<unsigned char>(c);

@@ -146,6 +146,8 @@ bool is_token(std::string_view text);
 bool is_field_value(std::string_view text);
 // Case-insensitive comparison of ASCII text.
 bool iequals(std::string_view a, std::string_view b);
+// True if a client may ask to switch to that protocol: a token, but not HTTP, whose requests would pass unseen.
+bool is_acceptable_upgrade(std::string_view protocol);
 // True if a comma-separated list holds `token`, case-insensitively.
 bool list_has_token(std::string_view list, std::string_view token);
 

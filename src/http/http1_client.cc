@@ -8,12 +8,6 @@
 #include <cerrno>
 
 namespace sluice::http {
-namespace {
-
-constexpr uint32_t kMaxInformational = 64;  // heads before the final one; each stays in the exchange's arena
-
-}  // namespace
-
 Http1ClientConnection::Http1ClientConnection(event::Loop& loop, net::Stream stream, const Http1ClientSettings& settings,
                                              Observer& observer)
     : loop_(loop), stream_(std::move(stream)), settings_(settings), observer_(observer) {}
@@ -261,12 +255,12 @@ void Http1ClientConnection::send_data(Slice data, bool end) {
   if (closed_) return;
   if (chunked_out_ && !data.empty()) {
     char size[18];
-    out_.push_back(Slice::copy({size, write_chunk_header(size, data.size())}));
-    out_.push_back(std::move(data));
-    out_.push_back(Slice::unowned(end ? "\r\n0\r\n\r\n" : "\r\n"));
+    out_.append_copy({size, write_chunk_header(size, data.size())});
+    out_.gather(std::move(data));
+    out_.append_copy(end ? "\r\n0\r\n\r\n" : "\r\n");
   } else {
-    out_.push_back(std::move(data));
-    if (chunked_out_ && end) out_.push_back(Slice::unowned("0\r\n\r\n"));
+    out_.gather(std::move(data));
+    if (chunked_out_ && end) out_.append_copy("0\r\n\r\n");
   }
   if (end) {
     request_done_ = true;

@@ -233,10 +233,6 @@ void strip_connection(HeaderMap& headers, const FieldFacts& facts) {
   headers.remove(HeaderId::kConnection);
 }
 
-bool is_acceptable_upgrade(std::string_view protocol) {
-  return is_token(protocol) && !iequals(protocol, "h2c") && !iequals(protocol, "h2");
-}
-
 std::string_view parse_request_line(char*& p, char* end, RequestHead& head, Framing& framing) {
   char* start = p;
   while (p < end && kTokenLower[static_cast<unsigned char>(*p)]) ++p;

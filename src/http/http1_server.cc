@@ -11,7 +11,6 @@ namespace sluice::http {
 namespace {
 
 constexpr std::string_view kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-constexpr size_t kCopyIntoTail = 1024;  // data up to this size joins the block before it, to leave in one vector
 
 }  // namespace
 
@@ -386,42 +385,13 @@ void Http1ServerConnection::begin_linger() {
   loop_.defer_flush(*this);
 }
 
-void Http1ServerConnection::queue_small(std::string_view text) {
-  // Appends to the last block if that is ours alone and has room.
-  if (!out_.empty() && out_tail_) {
-    const Slice& last = out_[out_.count() - 1];
-    Block* block = last.block().get();
-    if (last.data() + last.size() == out_tail_ && out_tail_ + text.size() <= block->data() + block->capacity) {
-      std::memcpy(out_tail_, text.data(), text.size());
-      out_.extend_back(text.size());
-      out_tail_ += text.size();
-      return;
-    }
-  }
-  BlockRef block(acquire_block(std::max(text.size(), kSmallBlock)));
-  std::memcpy(block->data(), text.data(), text.size());
-  const char* data = block->data();
-  out_tail_ = block->data() + text.size();
-  out_.push_back(Slice(std::move(block), data, text.size()));
-}
-
 void Http1ServerConnection::send_informational(const ResponseHead& head) {
   if (closed_ || head_sent_ || head_.version == Protocol::kHttp10) return;
   ResponseFraming framing;
   framing.no_length = true;
-  queue_head(write_response_head(head, framing));
+  out_.push_back(write_response_head(head, framing));
   if (head.status == 100) continue_sent_ = true;
   loop_.defer_flush(*this);
-}
-
-void Http1ServerConnection::queue_head(Slice head) {
-  out_tail_ = const_cast<char*>(head.data()) + head.size();
-  out_.push_back(std::move(head));
-}
-
-void Http1ServerConnection::queue_foreign(Slice data) {
-  out_tail_ = nullptr;
-  out_.push_back(std::move(data));
 }
 
 void Http1ServerConnection::send_head(const ResponseHead& head, bool end) {
@@ -456,9 +426,9 @@ void Http1ServerConnection::send_head(const ResponseHead& head, bool end) {
     ResponseHead sized = head;
     sized.content_length = 0;
     framing.no_length = false;
-    queue_head(write_response_head(sized, framing));
+    out_.push_back(write_response_head(sized, framing));
   } else {
-    queue_head(write_response_head(head, framing));
+    out_.push_back(write_response_head(head, framing));
   }
   if (end) response_done_ = true;
   was_above_low_ = true;
@@ -474,7 +444,7 @@ uint64_t Http1ServerConnection::discardable() const {
 void Http1ServerConnection::send_data(Slice data, bool end) {
   if (closed_) return;
   if (tunnel_) {
-    queue_foreign(std::move(data));
+    out_.gather(std::move(data));
     if (end) {
       response_done_ = true;
       fin_after_flush_ = true;
@@ -482,22 +452,12 @@ void Http1ServerConnection::send_data(Slice data, bool end) {
   } else if (!no_body_out_ && !data.empty()) {
     if (chunked_out_) {
       char size[18];
-      queue_small({size, write_chunk_header(size, data.size())});
+      out_.append_copy({size, write_chunk_header(size, data.size())});
     }
-    if (data.size() <= kCopyIntoTail) {
-      queue_small(data.view());
-    } else {
-      queue_foreign(std::move(data));
-    }
-    if (chunked_out_) {
-      if (end) {
-        queue_small("\r\n0\r\n\r\n");
-      } else {
-        queue_small("\r\n");
-      }
-    }
+    out_.gather(std::move(data));
+    if (chunked_out_) out_.append_copy(end ? "\r\n0\r\n\r\n" : "\r\n");
   } else if (chunked_out_ && end) {
-    queue_small("0\r\n\r\n");
+    out_.append_copy("0\r\n\r\n");
   }
   if (end) response_done_ = true;
   if (out_.bytes() > kBufferLow || end) was_above_low_ = true;
@@ -506,7 +466,7 @@ void Http1ServerConnection::send_data(Slice data, bool end) {
 
 void Http1ServerConnection::send_trailers(const HeaderMap& trailers) {
   if (closed_) return;
-  if (chunked_out_) queue_head(write_trailers(trailers));
+  if (chunked_out_) out_.push_back(write_trailers(trailers));
   response_done_ = true;
   was_above_low_ = true;
   loop_.defer_flush(*this);

@@ -103,9 +103,6 @@ class Http1ServerConnection final : public ServerConnection,
   void begin_linger();
   void fail(StreamError error, std::string_view detail);
   void shut();
-  void queue_head(Slice head);
-  void queue_small(std::string_view text);
-  void queue_foreign(Slice data);
   void expect(Wait wait, uint64_t delay_ms);
   uint64_t discardable() const;
   // Nothing waits any more, neither here nor encrypted in the TLS session.
@@ -137,7 +134,6 @@ class Http1ServerConnection final : public ServerConnection,
   bool continue_sent_ = false;
   StreamHandler* handler_ = nullptr;
   SliceQueue out_;
-  char* out_tail_ = nullptr;  // end of the last queued slice, if it was written by queue_*()
   Http1Input in_;
 
   const Http1Settings& settings_;

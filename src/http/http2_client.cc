@@ -86,6 +86,7 @@ class Http2ClientConnection::Exchange final : public Http2Stream, public ClientS
       return;
     }
     if (head_->status < 200) {
+      if (++informational_ > kMaxInformational) return submit_reset(NGHTTP2_PROTOCOL_ERROR);
       client_->on_informational(*head_);
       return;
     }
@@ -113,6 +114,7 @@ class Http2ClientConnection::Exchange final : public Http2Stream, public ClientS
   ClientHandler* client_;
   ResponseHead* head_ = nullptr;
   HeaderMap trailers_;
+  uint32_t informational_ = 0;  // 1xx heads
   bool final_ = false;
   bool tunnel_ = false;
   bool reused_;

@@ -104,8 +104,9 @@ HeadError Http2HeadReader::finish_request(RequestHead& head) {
   if ((head.path.empty() || head.path[0] != '/') && !(head.path == "*" && head.method == Method::kOptions))
     return HeadError::kMalformed;
   if (!protocol_.empty()) {
-    if (!is_token(protocol_)) return HeadError::kMalformed;
+    if (!is_acceptable_upgrade(protocol_)) return HeadError::kMalformed;
     head.upgrade = protocol_;
+    head.content_length = -1;  // RFC 9110 §9.3.6: no content, whatever the field says
     head.method = Method::kGet;
     head.method_text = "GET";
   }

@@ -6,18 +6,15 @@
 #include "http/http2_session.h"
 
 namespace sluice::http {
-namespace {
-
-// Held-back chunks up to this size are copied together.
-constexpr size_t kGatherHeld = 2048;
-
-}  // namespace
-
 void Http2Stream::queue_data(Slice data, bool end) {
   if (out_end_ || abandoned_ || !open_in_nghttp2()) return;
   if (end) out_end_ = true;
   if (no_body_) return;
-  out_.push_back(std::move(data));
+  if (out_.empty()) {
+    out_.push_back(std::move(data));  // may well leave in this turn
+  } else {
+    out_.gather(std::move(data));
+  }
   if (out_.bytes() > kBufferLow) above_low_ = true;
   if (!writing_.deadline_ms && !out_.empty()) watch_writing();
   if (body_deferred_) {
@@ -126,7 +123,6 @@ void Http2Stream::forget_handler() {
   handler_ = nullptr;
   if (held_.bytes()) session_.unhold(held_.bytes());
   held_.clear();
-  held_tail_.reset();
 }
 
 void Http2Stream::watch_reading() {
@@ -191,33 +187,13 @@ void Http2Stream::receive_trailers(HeaderMap* trailers) {
 }
 
 void Http2Stream::hold(Slice data) {
-  if (data.empty()) return;
   session_.hold(data.size());
-  if (data.size() > kGatherHeld) {
-    held_.push_back(std::move(data));
-    return;
-  }
-  if (!held_tail_ || held_tail_->capacity - held_tail_used_ < data.size()) {
-    held_tail_ = BlockRef(acquire_block(kSmallBlock));
-    held_tail_used_ = 0;
-  }
-  char* to = held_tail_->data() + held_tail_used_;
-  std::memcpy(to, data.data(), data.size());
-  held_tail_used_ += static_cast<uint32_t>(data.size());
-  if (!held_.empty()) {
-    const Slice& last = held_[held_.count() - 1];
-    if (last.data() + last.size() == to && last.block().get() == held_tail_.get()) {
-      held_.extend_back(data.size());
-      return;
-    }
-  }
-  held_.push_back(Slice(held_tail_, to, data.size()));
+  held_.gather(std::move(data));
 }
 
 void Http2Stream::deliver_held() {
   while (handler_ && !paused_ && !held_.empty()) {
     Slice data = held_.pop_front();
-    if (held_.empty()) held_tail_.reset();
     session_.unhold(data.size());
     if (open_in_nghttp2()) {
       nghttp2_session_consume_stream(session_.ng_, id_, data.size());

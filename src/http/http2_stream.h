@@ -108,8 +108,6 @@ class Http2Stream : public event::Destroyable {
 
   SliceQueue out_;
   SliceQueue held_;
-  BlockRef held_tail_;  // small chunks are gathered here, so that they do not keep whole input blocks
-  uint32_t held_tail_used_ = 0;
   std::unique_ptr<PendingTrailers> trailers_out_;  // wait until the body before them has gone
   HeaderMap* trailers_in_ = nullptr;
 

@@ -128,6 +128,9 @@ class ServerCallbacks {
   ~ServerCallbacks() = default;
 };
 
+// A client stream takes so many 1xx heads before the final one: each stays in the handler's arena.
+inline constexpr uint32_t kMaxInformational = 64;
+
 // Events of the client side of a stream, besides the common ones.
 class ClientHandler : public StreamHandler {
  public:

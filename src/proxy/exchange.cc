@@ -133,7 +133,8 @@ bool Exchange::start(bool end) {
     idle_timeout_ms_ = std::max(idle_timeout_ms_, limit + limit / 4);
   }
   arm_timer();
-  filters_.headers(*this, Direction::kRequest, end);
+  // An upgrade request has no body; what follows it is the tunnel's.
+  filters_.headers(*this, Direction::kRequest, end || !request_.upgrade.empty());
   return !over();
 }
 
@@ -307,21 +308,18 @@ void Exchange::forward(bool end) {
   if (!cluster) return answer(503, "", "cluster_not_found", ResponseFlag::kNoCluster);
 
   const config::Globals& globals = *snapshot_->globals;
-  uint64_t timeout = static_cast<uint64_t>((route_->timeout.count() ? route_->timeout : globals.route_timeout).count());
+  timeout_ms_ = static_cast<uint64_t>((route_->timeout.count() ? route_->timeout : globals.route_timeout).count());
   if (is_grpc()) {
     const uint64_t asked = grpc_timeout_ms(request_.headers.get(HeaderId::kGrpcTimeout));
-    if (asked && (!timeout || asked < timeout)) {
-      timeout = asked;
+    if (asked && (!timeout_ms_ || asked < timeout_ms_)) {
+      timeout_ms_ = asked;
       grpc_deadline_ = true;
     }
   }
-  if (timeout) {
-    deadline_ms_ = loop().now_ms() + timeout;
-    if (!globals.disable_x_envoy_headers) {
-      request_.headers.set(HeaderId::kXEnvoyExpectedRqTimeoutMs, format_number(timeout, arena()));
-    }
-    arm_timer();
+  if (timeout_ms_ && !globals.disable_x_envoy_headers) {
+    request_.headers.set(HeaderId::kXEnvoyExpectedRqTimeoutMs, format_number(timeout_ms_, arena()));
   }
+  if (end || request_end_ || grpc_deadline_) begin_deadline();
 
   if (trace_) {
     const std::string operation = trace_operation();
@@ -331,14 +329,20 @@ void Exchange::forward(bool end) {
   const UpstreamRequest::Target target = target_of(*cluster);
   send_continue();
   if (!request_.upgrade.empty()) {
-    // What follows is the tunnel's; it must not reach a server that has not agreed to it.
     downstream_->pause();
     downstream_paused_ = true;
-    end = end || request_.version != http::Protocol::kHttp2;
   }
   upstream_activity_ms_ = loop().now_ms();
   upstream_.start(target, request_, end);
   if (!over() && has_upstream_limits()) arm_timer();
+}
+
+// The timeout is the upstream's: the client may take longer to send its request. (A client's own deadline, that of
+// gRPC, begins at once.)
+void Exchange::begin_deadline() {
+  if (!timeout_ms_ || deadline_ms_) return;
+  deadline_ms_ = loop().now_ms() + timeout_ms_;
+  arm_timer();
 }
 
 void Exchange::send_continue() {
@@ -352,9 +356,10 @@ void Exchange::send_continue() {
 UpstreamRequest::Target Exchange::target_of(upstream::ClusterState& cluster) {
   UpstreamRequest::Target target;
   target.cluster = &cluster;
+  // The exchange keeps the policy to its end: that of its own snapshot, where the state may be of a newer one.
+  const config::HashPolicy& policy = snapshot_->clusters.get(cluster_slot_)->hash;
   const config::RetryPolicy* retry = route_->retry ? route_->retry.get() : snapshot_->globals->retry.get();
   target.retry = retry ? retry : &kDefaultRetry;
-  const config::HashPolicy& policy = cluster.config().hash;
   target.has_hash = hash_of(policy, &target.hash);
   affinity_ = policy.cookie ? &policy : nullptr;
   if (affinity_ && affinity_->cookie->persistent) {
@@ -381,7 +386,7 @@ upstream::ClusterState* Exchange::usable_fallback() {
 }
 
 bool Exchange::falls_back_on(int status) {
-  if (!route_->fallback || fell_back_ || head_sent_ || local_reply_) return false;
+  if (!route_->fallback || fell_back_ || phase_ != Phase::kForwarding) return false;
   const std::vector<uint16_t>& statuses = route_->fallback->statuses;
   return std::find(statuses.begin(), statuses.end(), status) != statuses.end() && usable_fallback();
 }
@@ -402,6 +407,7 @@ void Exchange::fall_back() {
   request_.headers.set("x-envoy-route-name", arena().concat(route_->name, "-fallback"));
   request_.headers.set("x-envoy-fallback-service", fallback.service);
   early_.clear();
+  begin_deadline();
   upstream_.start(target_of(*worker_.clusters().get(*snapshot_, cluster_slot_)), request_, true);
   if (!over()) update_request_flow();
 }
@@ -446,34 +452,39 @@ void Exchange::on_data(Slice data, bool end) {
   request_end_ = request_end_ || end;
   touch();
   if (end) upstream_activity_ms_ = last_activity_ms_;
-  if (local_reply_ || (upstream_done_ && phase_ != Phase::kTunnel)) return;
-  if (fell_back_ && phase_ != Phase::kTunnel) return;
+  if (drops_request()) return;
+  if (end && phase_ != Phase::kTunnel) begin_deadline();
   if (phase_ == Phase::kTunnel) {
     upstream_.send_data(std::move(data), end);
     end_tunnel_if_done();
-  } else if (!request_.upgrade.empty() && phase_ >= Phase::kForwarding) {
-    early_.push_back(std::move(data));
-  } else if (filters_.touches_body(Direction::kRequest)) {
+  } else if (request_.upgrade.empty() && filters_.touches_body(Direction::kRequest)) {
     SliceQueue queue;
     queue.push_back(std::move(data));
     filters_.data(*this, Direction::kRequest, queue, end);
   } else {
-    upstream_.send_data(std::move(data), end);
+    pass_request_data(std::move(data), end);
   }
   if (over()) return;
   update_request_flow();
   if (has_upstream_limits()) arm_timer();
 }
 
+bool Exchange::drops_request() const {
+  if (phase_ == Phase::kTunnel) return false;
+  return local_reply_ || upstream_done_ || fell_back_ || upgrade_declined_;
+}
+
+// A server that has not agreed to an upgrade would take what follows for the next request.
+void Exchange::pass_request_data(Slice data, bool end) {
+  if (request_.upgrade.empty()) return upstream_.send_data(std::move(data), end);
+  early_.gather(std::move(data));
+}
+
 void Exchange::on_data_through(Direction direction, SliceQueue& data, bool end) {
   if (direction == Direction::kRequest) {
-    if (upstream_done_ || fell_back_) return;
-    while (data.count() > 1) upstream_.send_data(data.pop_front(), false);
-    if (!data.empty()) {
-      upstream_.send_data(data.pop_front(), end);
-    } else if (end) {
-      upstream_.send_data(Slice(), true);
-    }
+    if (drops_request()) return;
+    while (data.count() > 1) pass_request_data(data.pop_front(), false);
+    if (!data.empty() || end) pass_request_data(data.empty() ? Slice() : data.pop_front(), end);
     return;
   }
   while (data.count() > 1) send_response_data(data.pop_front(), false);
@@ -491,14 +502,15 @@ void Exchange::on_trailers(const http::HeaderMap& trailers) {
     upstream_.send_data(Slice(), true);
     return end_tunnel_if_done();
   }
-  if (local_reply_ || upstream_done_ || fell_back_) return;
+  if (drops_request() || !request_.upgrade.empty()) return;
+  begin_deadline();
   if (filters_.empty()) return upstream_.send_trailers(trailers);
   filters_.trailers(*this, Direction::kRequest, const_cast<http::HeaderMap&>(trailers));
 }
 
 void Exchange::on_trailers_through(Direction direction, const http::HeaderMap& trailers) {
   if (direction == Direction::kRequest) {
-    if (!upstream_done_ && !fell_back_) upstream_.send_trailers(trailers);
+    if (!drops_request()) upstream_.send_trailers(trailers);
     return;
   }
   if (pace_ && !pace_->held.empty()) {
@@ -516,10 +528,8 @@ void Exchange::on_trailers_through(Direction direction, const http::HeaderMap& t
 // Lets the client send as long as what it sends can go on.
 void Exchange::update_request_flow() {
   if (!downstream_ || request_end_) return;
-  const bool upgrade_pending = !request_.upgrade.empty() && phase_ == Phase::kForwarding;
-  const bool pause =
-      upgrade_pending || held_back_[0] ||
-      (!local_reply_ && (!upstream_done_ || phase_ == Phase::kTunnel) && upstream_.buffered() > kHighWatermark);
+  const bool upgrade_pending = !request_.upgrade.empty() && !local_reply_;
+  const bool pause = upgrade_pending || held_back_[0] || (!drops_request() && upstream_.buffered() > kHighWatermark);
   if (pause == downstream_paused_) return;
   downstream_paused_ = pause;
   if (pause) {

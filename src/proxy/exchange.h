@@ -90,6 +90,10 @@ class Exchange final : public http::StreamHandler,
   void choose_destination();
   void build_filters();
   void forward(bool end);
+  // To the upstream; while it has not agreed to an upgrade, to where such bytes wait for that.
+  void pass_request_data(Slice data, bool end);
+  // What the client sends is nobody's any more.
+  bool drops_request() const;
   // Tells a client that waits for it (Expect: 100-continue) to send the body. Once; later calls do nothing.
   void send_continue();
   upstream::ClusterState* usable_fallback();
@@ -110,7 +114,7 @@ class Exchange final : public http::StreamHandler,
   void send_response_data(Slice data, bool end);
   void send_paced();
   void cut_off(ResponseFlag flag, std::string_view details);
-  void begin_tunnel();
+  void begin_tunnel(bool upstream_ended);
   void end_tunnel_if_done();
   LogRecord make_record();
   bool is_logged(int status);
@@ -120,6 +124,7 @@ class Exchange final : public http::StreamHandler,
   void update_response_flow();
   void on_timer();
   void arm_timer();
+  void begin_deadline();
   uint64_t upstream_deadline();
   bool upstream_timed_out(uint64_t now);
   bool has_upstream_limits() const { return route_ && (route_->read_timeout.count() || route_->send_timeout.count()); }
@@ -149,6 +154,7 @@ class Exchange final : public http::StreamHandler,
   bool upstream_paused_ = false;
   bool held_back_[2] = {false, false};  // a paused filter holds as much as it may
   bool grpc_deadline_ = false;
+  bool upgrade_declined_ = false;
   bool fell_back_ = false;  // the response comes from the route's fallback service
   ResponseFlags flags_;
   SnapshotRef snapshot_;
@@ -169,7 +175,8 @@ class Exchange final : public http::StreamHandler,
   uint64_t start_ns_;
   uint64_t start_wall_us_;
   uint64_t upstream_ns_ = 0;  // when the response head came
-  uint64_t deadline_ms_ = 0;  // of the whole exchange; 0: none
+  uint64_t timeout_ms_ = 0;   // of the upstream, once it has the whole request; 0: none
+  uint64_t deadline_ms_ = 0;  // of the whole exchange; 0: none, or not yet
   uint64_t upstream_written_ = 0;
   uint64_t idle_timeout_ms_ = 0;
   size_t buffer_limit_;
@@ -186,7 +193,7 @@ class Exchange final : public http::StreamHandler,
   event::MemberTimer<Exchange, &Exchange::send_paced> pace_timer_{this};
   std::unique_ptr<Trace> trace_;          // null: not traced
   std::unique_ptr<char[]> tunnel_texts_;  // of a tunnel's log line: see pack_texts(); its heads and arena are gone
-  SliceQueue early_;                      // bytes behind an upgrade request that has not been agreed to
+  SliceQueue early_;                      // bytes behind an upgrade request, until it is agreed to
   const config::HashPolicy* set_cookie_ = nullptr;
   std::string_view cookie_value_;
   const config::HashPolicy* affinity_ = nullptr;  // of the cluster, by a cookie

@@ -167,8 +167,10 @@ void Exchange::on_upstream_response(http::ResponseHead& head, bool end) {
   if (head.upgrade) {
     adapt_upgrade(head);
   } else if (!request_.upgrade.empty()) {
-    // The upgrade was declined: what the client sends now is not the tunnel's.
     request_.upgrade = {};
+    upgrade_declined_ = true;
+    early_.clear();
+    update_request_flow();
   }
   filters_.headers(*this, Direction::kResponse, end);
   if (over()) return;
@@ -216,7 +218,7 @@ void Exchange::send_response_head(bool end) {
   if (worker_.draining()) downstream_->close_after_response();
   const bool tunnel = response_->upgrade;
   downstream_->send_head(*response_, end && !tunnel);
-  if (tunnel) return begin_tunnel();
+  if (tunnel) return begin_tunnel(end);
   if (end) end_response();
 }
 
@@ -271,7 +273,7 @@ void Exchange::send_paced() {
 
 void Exchange::send_response_data(Slice data, bool end) {
   if (pace_ && (!data.empty() || !pace_->held.empty())) {
-    pace_->held.push_back(std::move(data));
+    pace_->held.gather(std::move(data));
     pace_->end = pace_->end || end;
     if (!pace_timer_.armed()) send_paced();
     return;
@@ -309,7 +311,7 @@ void Exchange::update_response_flow() {
 }
 
 void Exchange::resume_response(filter::Filter& self) {
-  if (over()) return;
+  if (over() || response_end_) return;
   held_back_[1] = false;
   filters_.resume(*this, Direction::kResponse, self);
   if (!over()) update_response_flow();
@@ -409,10 +411,11 @@ void Exchange::answer_with(int status, std::string_view body, std::string_view c
 
 // Both sides have agreed: from here on bytes pass unseen. A tunnel lives long, so everything that is not needed any
 // more is given back: filters, heads, the arena.
-void Exchange::begin_tunnel() {
+void Exchange::begin_tunnel(bool upstream_ended) {
   phase_ = Phase::kTunnel;
   pace_ = nullptr;
-  request_end_ = false;
+  // With HTTP/1 it was the request that has ended, not what the client sends.
+  request_end_ = request_end_ && request_.version == http::Protocol::kHttp2;
   upstream_done_ = false;
   filters_.finish(*this);
 
@@ -427,6 +430,8 @@ void Exchange::begin_tunnel() {
   if (route_->read_timeout.count()) idle_timeout_ms_ = static_cast<uint64_t>(route_->read_timeout.count());
 
   while (!early_.empty()) upstream_.send_data(early_.pop_front(), false);
+  if (request_end_) upstream_.send_data(Slice(), true);
+  if (upstream_ended) send_response_data(Slice(), true);
   if (downstream_paused_) {
     downstream_paused_ = false;
     downstream_->resume();

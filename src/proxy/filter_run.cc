@@ -90,7 +90,7 @@ void FilterRun::run_data(filter::Context& context, Direction direction, uint32_t
 
 void FilterRun::hold(Direction direction, Entry& entry, SliceQueue& data, bool end) {
   Side& side = entry.sides[index(direction)];
-  side.held.append(std::move(data));
+  while (!data.empty()) side.held.gather(data.pop_front());
   side.end = side.end || end;
   sink_.on_held(direction, side.held.bytes(), side.collecting);
 }

@@ -73,9 +73,7 @@ void UpstreamRequest::begin_try() {
   ++attempts_;
   endpoint_text_ = owner_.upstream_arena().copy(endpoint_->address_text);
   try_started_ns_ = loop_.now_ns();
-  if (target_.retry->per_try_timeout.count() > 0) {
-    loop_.arm(try_timer_, static_cast<uint64_t>(target_.retry->per_try_timeout.count()));
-  }
+  if (request_end_) begin_try_timeout();
 
   upstream::StreamNeeds needs;
   needs.replayable = http::is_idempotent(head_->method) && !dropped_ && request_end_;
@@ -91,6 +89,13 @@ void UpstreamRequest::begin_try() {
   }
   waiting_ = true;
   if (http::ClientStream* stream = pool->acquire(*this, needs)) on_stream_ready(*stream);
+}
+
+// The time is the upstream's: it begins when the upstream can have the whole request.
+void UpstreamRequest::begin_try_timeout() {
+  if (!endpoint_ || response_started_) return;
+  const auto timeout = static_cast<uint64_t>(target_.retry->per_try_timeout.count());
+  if (timeout) loop_.arm(try_timer_, timeout);
 }
 
 void UpstreamRequest::on_stream_ready(http::ClientStream& stream) {
@@ -127,14 +132,14 @@ bool UpstreamRequest::may_repeat() const {
 }
 
 void UpstreamRequest::send_data(Slice data, bool end) {
-  request_end_ = request_end_ || end;
+  if (end && !std::exchange(request_end_, true)) begin_try_timeout();
   if (!stream_) {
-    kept_.push_back(std::move(data));
+    kept_.gather(std::move(data));
     return;
   }
   if (!dropped_) {
     if (!response_started_ && kept_.bytes() + data.size() <= target_.retry->max_replay_bytes && may_repeat()) {
-      kept_.push_back(data);
+      kept_.gather(data);
     } else {
       kept_.clear();
       dropped_ = true;
@@ -145,6 +150,7 @@ void UpstreamRequest::send_data(Slice data, bool end) {
 
 void UpstreamRequest::send_trailers(const http::HeaderMap& trailers) {
   request_end_ = true;
+  begin_try_timeout();
   Arena& arena = owner_.upstream_arena();
   auto* kept = arena.create<http::HeaderMap>(&arena);
   for (const http::HeaderField& field : trailers) {

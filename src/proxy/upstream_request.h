@@ -100,6 +100,7 @@ class UpstreamRequest final : public upstream::StreamWaiter, public http::Client
   void on_stream_failed(http::StreamError error, std::string_view detail) override;
 
   void begin_try();
+  void begin_try_timeout();
   void use_stream(http::ClientStream& stream);
   void end_try(const upstream::TryResult& result);
   void on_try_timeout();
