@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -757,6 +758,32 @@ def test_upstream_reset_in_the_body(h2_proxy, h2_client):
             sent.set()
             assert client.closed() and b"0\r\n\r\n" not in client.buffer
     assert gateway.log_lines(2)[0]["response_flags"] == "UR"
+
+
+@pytest.mark.parametrize("end", ["reset", "close"])
+@pytest.mark.parametrize("framing", ["Content-Length: 100\r\n\r\npart", "Transfer-Encoding: chunked\r\n\r\n4\r\npart\r\n"])
+def test_http1_upstream_killed_in_the_body(h2_proxy, h2_client, framing, end):
+    """The stream is reset, never ended; its neighbours go on."""
+    kill = threading.Event()
+
+    def handler(request, connection):
+        if request.path != "/killed":
+            return simple_response()
+        connection.send(b"HTTP/1.1 200 OK\r\n" + framing.encode())
+        assert kill.wait(10)
+        if end == "reset":
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raise EOFError
+    gateway, _ = h2_proxy(handler)
+    with nothing_left(gateway):
+        with h2_client(gateway) as client:
+            stream = client.request(path="/killed")
+            client.until(lambda: client.streams[stream].body == b"part")
+            kill.set()
+            message = client.response(stream)
+            assert message.reset is not None and not message.ended
+            assert client.get().status == 200
+    assert gateway.log_lines(2)[0]["response_flags"] == "UC"
 
 
 @pytest.mark.parametrize("answer", [[(":status", "abc")], [("x-no-status", "1")], [(":status", "200"), ("Upper", "1")],

@@ -242,6 +242,37 @@ def test_descriptor_exhaustion(start_gateway, start_backend, monkeypatch):
         assert gateway.get("/").status == 200
 
 
+def test_no_descriptor_for_the_upstream(start_gateway, start_backend, start_h2_backend, monkeypatch):
+    """A client that is in, with HTTP/1 or HTTP/2, is told so when there is none for the upstream; then all is as before."""
+    import harness
+    start = harness.Gateway.start
+    monkeypatch.setattr(harness.Gateway, "start", lambda self: start(
+        self, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (120, 120))))
+    one, two = start_backend(), start_h2_backend()
+    gateway = start_gateway(documents(
+        bridge(one=one.address, two={"type": "static", "domain": two.address, "port": 80, "protocol": "http2"}),
+        ingress("one", "one.static:80", path="/one"), ingress("two", "two.static:80", path="/two")))
+    fillers = []
+    with gateway.connect() as h1, H2Client(gateway.http_port) as h2:
+        h2.until(lambda: h2.settings)
+        wait_until(lambda: memory(gateway)["connections"] >= 2)
+        while descriptors(gateway) < 120 and len(fillers) < 300:
+            fillers.append(gateway.connect(timeout=1))
+        wait_until(lambda: descriptors(gateway) >= 118, 5, "exhaustion")
+        for path in "/one", "/two":
+            h1.request(path=path)
+            assert h1.response().status == 503
+            assert h2.get(path).status == 503
+        assert {line["response_flags"] for line in gateway.log_lines(4)} == {"UF,URX"}
+        for filler in fillers:
+            filler.socket.close()
+        wait_until(lambda: descriptors(gateway) < 60, 10, "descriptors")
+        for path in "/one", "/two":
+            h1.request(path=path)
+            assert h1.response().status == 200
+            assert h2.get(path).status == 200
+
+
 def test_connection_cap(proxy):
     gateway, _ = proxy(None, "--max-connections", "10")
     with contextlib.ExitStack() as stack:

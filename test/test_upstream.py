@@ -12,6 +12,7 @@ import time
 import pytest
 
 from harness import Backend, bridge, documents, free_port, ingress, simple_response, wait_until
+from peers import nothing_left
 
 
 def last_log(gateway, count=1):
@@ -302,6 +303,27 @@ def test_client_disconnect_cancels_the_upstream_request(proxy):
     assert last_log(gateway)["response_flags"] == "DC"
 
 
+def test_client_reset_in_the_middle_of_an_upload(proxy):
+    seen, gone = threading.Event(), threading.Event()
+
+    def raw(connection):
+        connection.read_until(b"part")
+        seen.set()
+        with contextlib.suppress(OSError):
+            connection.read_to_end()
+        gone.set()
+    gateway, backend = proxy(raw=raw)
+    for head in b"Transfer-Encoding: chunked\r\n\r\n4\r\npart\r\n", b"Content-Length: 100\r\n\r\npart":
+        seen.clear(), gone.clear()
+        with nothing_left(gateway), gateway.connect() as client:
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + head)
+            assert seen.wait(5)
+            reset(client)
+            assert gone.wait(5)
+    assert all(line["response_flags"] == "DC" for line in gateway.log_lines(2))
+    assert not any(connection.buffer.endswith(b"0\r\n\r\n") for connection in backend.connections)
+
+
 def test_half_closing_client_gets_its_answer(proxy):
     gateway, _ = proxy(lambda r, c: time.sleep(0.3) or simple_response(b"late"))
     with gateway.connect() as client:
@@ -383,6 +405,46 @@ def test_dns_gone(start_gateway):
         bridge(be={"type": "dns", "domain": "nowhere.invalid", "port": 80}), ingress("all", "be.dns:80")),
         "--dns-server", f"127.0.0.1:{free_port()}")
     assert gateway.get("/").status == 503
+
+
+@pytest.mark.parametrize("gone", ["no server", "no such name"])
+def test_dns_gone_later(start_gateway, start_backend, gone):
+    """What was found stays in use, long after its time to live."""
+    class Server(Records):
+        asked, exists = 0, True
+
+        def handle(self):
+            Server.asked += 1
+            query, sock = self.request
+            end = query.index(b"\0", 12) + 5
+            data = socket.inet_aton("127.0.0.1") if query[end - 3] == 1 and Server.exists else b""
+            answer = struct.pack("!HHHIH", 0xC00C, 1, 1, 1, len(data)) + data if data else b""
+            flags = 0x8180 if Server.exists else 0x8183
+            sock.sendto(query[:2] + struct.pack("!HHHHH", flags, 1, bool(data), 0, 0) + query[12:end] + answer,
+                        self.client_address)
+    backend = start_backend()
+    server = socketserver.ThreadingUDPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        gateway = start_gateway(documents(
+            bridge(be={"type": "dns", "domain": "be.example", "port": backend.port}), ingress("all", f"be.dns:{backend.port}")),
+            "--dns-server", f"127.0.0.1:{server.server_address[1]}")
+        wait_until(lambda: gateway.get("/").status == 200, what="DNS resolution")
+        before = Server.asked
+        wait_until(lambda: Server.asked > before, 5, "a second lookup")  # so the time to live is kept to
+        before = Server.asked
+        Server.exists = False
+        if gone == "no server":
+            server.shutdown()
+            server.server_close()
+        else:
+            wait_until(lambda: Server.asked > before + 1, 5, "a lookup in vain")
+        for _ in range(15):
+            assert gateway.get("/").status == 200
+            time.sleep(0.2)
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_idle_connections_are_closed(proxy):
@@ -518,6 +580,24 @@ def test_circuit_breaker(start_gateway, start_backend):
     assert gateway.log_lines(1)[0]["response_flags"] == "UO"
     release.set()
     assert [client.response().status for client in clients] == [200, 200]
+
+
+def test_retry_budget(start_gateway, start_backend):
+    """While one retry is under way, others that fail are answered: retries must not double the load of a sick service."""
+    def handler(request, connection):
+        time.sleep(0.3)
+        return simple_response(b"sick", "503 Service Unavailable")
+    counts = {}
+    for budget in (1, 1000):
+        backend = start_backend(handler)
+        gateway = start_gateway(documents(bridge(be=backend.address), ingress("all", "be.static:80", annotations=policy(
+            f"circuit_breaker: {{max_retries: {budget}}}"))))
+        clients = [gateway.connect() for _ in range(10)]
+        for client in clients:
+            client.request()
+        assert [client.response().status for client in clients] == [503] * 10
+        counts[budget] = len(backend.requests)
+    assert 11 <= counts[1] <= 14 and counts[1000] >= 20, counts
 
 
 def test_connection_limit_queues(start_gateway, start_backend):

@@ -35,11 +35,19 @@ TEST(SliceQueue, BehavesLikeAString) {
       SCOPED_TRACE("seed " + std::to_string(seed) + " step " + std::to_string(step));
       std::string text;
       for (uint32_t n = random.below(20); n > 0; --n) text += static_cast<char>('a' + random.below(26));
-      switch (random.below(11)) {
+      switch (random.below(13)) {
         case 0:
         case 1:
           queue.push_back(Slice::copy(text));
           model += text;
+          break;
+        case 11:
+          queue.append_copy(text);
+          model += text;
+          break;
+        case 12:
+          queue.gather(Slice::copy(text).sub(0, text.size() / 2));
+          model += text.substr(0, text.size() / 2);
           break;
         case 2:
           queue.push_front(Slice::copy(text));
@@ -113,6 +121,63 @@ TEST(SliceQueue, IgnoresEmptySlices) {
   queue.consume(0);
   queue.append(SliceQueue());
   EXPECT_TRUE(queue.empty());
+}
+
+TEST(SliceQueue, GathersWhatComesByteByByte) {
+  const size_t before = block_pool_stats().in_use_bytes;
+  SliceQueue queue;
+  std::string model;
+  for (int i = 0; i < 20'000; ++i) {
+    BlockRef received(acquire_block());  // as a connection reads: a block for each packet
+    received->data()[0] = static_cast<char>('a' + i % 26);
+    const char* data = received->data();
+    model += *data;
+    queue.gather(Slice(std::move(received), data, 1));
+  }
+  check(queue, model);
+  EXPECT_LT(block_pool_stats().in_use_bytes - before, 40'000u);
+  EXPECT_LT(queue.count(), 10u);
+  queue.clear();
+  EXPECT_EQ(block_pool_stats().in_use_bytes, before);
+}
+
+TEST(SliceQueue, GathersOnlyWhereNobodyElseLooks) {
+  BlockRef shared(acquire_block());
+  std::memcpy(shared->data(), "head and more", 13);
+  SliceQueue queue;
+  queue.push_back(Slice(shared, shared->data(), 4));
+  queue.append_copy("-1");
+  EXPECT_EQ(std::string_view(shared->data(), 13), "head and more");
+  EXPECT_EQ(text_of(queue), "head-1");
+
+  // The last slice's block is the queue's alone, up to its end.
+  BlockRef own(acquire_block(kSmallBlock));
+  const size_t capacity = own->capacity;
+  std::memset(own->data(), 'x', capacity - 3);
+  const char* data = own->data();
+  queue.clear();
+  queue.push_back(Slice(std::move(own), data, capacity - 3));
+  queue.append_copy("abc");
+  EXPECT_EQ(queue.count(), 1u);
+  queue.append_copy("d");
+  EXPECT_EQ(queue.count(), 2u);
+  queue.append_copy("");
+  queue.gather(Slice());
+  EXPECT_EQ(queue.bytes(), capacity + 1);
+  queue.consume(capacity - 3);
+  EXPECT_EQ(text_of(queue), "abcd");
+
+  // Bytes that are not in a block can't be written behind.
+  queue.clear();
+  queue.push_back(Slice::unowned("static"));
+  queue.append_copy("!");
+  EXPECT_EQ(text_of(queue), "static!");
+
+  // Large slices are shared.
+  Slice large = Slice::copy(std::string(5000, 'y'));
+  data = large.data();
+  queue.gather(std::move(large));
+  EXPECT_EQ(queue[queue.count() - 1].data(), data);
 }
 
 TEST(SliceQueue, StaysSmallWhenItIsUsedAsAPipe) {

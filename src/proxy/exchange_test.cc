@@ -420,5 +420,56 @@ TEST_F(CallOuts, ExchangeThatEndsAtOnce) {
   rig.expect_no_exchange_left();
 }
 
+// --- A response that a filter holds
+
+// Lets the head of the response go on after a while.
+class Holder final : public filter::Filter {
+ public:
+  Status on_response_headers(filter::Context& context, bool) override {
+    context_ = &context;
+    context.loop().arm(timer_, 100);
+    return Status::kPause;
+  }
+  void on_complete(filter::Context&) override { timer_.cancel(); }
+
+ private:
+  void on_timer() { context_->resume_response(*this); }
+  filter::Context* context_ = nullptr;
+  event::MemberTimer<Holder, &Holder::on_timer> timer_{this};
+};
+
+// The service's response has begun: its end, however bad, is no case for another service.
+TEST(HeldResponse, ThatBreaksOffIsAnsweredOnce) {
+  Upstream broken(
+      [](const std::string&) { return "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nnonsense"; });
+  Upstream second("fallback");
+  const std::vector clusters{make_cluster("be", 0, {broken.address}), make_cluster("fallback", 1, {second.address})};
+  Rig rig(clusters, {make_factory<Holder>(false)});
+  auto snapshot = make_snapshot(2, clusters, {make_factory<Holder>(false)});
+  auto fallback = std::make_shared<config::Fallback>();
+  fallback->cluster = 1;
+  fallback->cluster_name = clusters[1]->name;
+  fallback->statuses = {502, 503};
+  for (const bool with_fallback : {false, true}) {
+    if (with_fallback) {
+      auto host = std::make_shared<config::VirtualHost>();
+      host->domain = "*";
+      auto route = std::make_shared<config::Route>(
+          **make_snapshot(3, clusters, {make_factory<Holder>(false)})->hosts.find("*")->routes.begin());
+      route->fallback = fallback;
+      host->routes.push_back(route);
+      config::index_paths(*host);
+      snapshot->hosts.set("*", host);
+      rig.gateway->publish(snapshot);
+    }
+    Client client(rig);
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    EXPECT_TRUE(client.read("\r\n\r\n", 2000).starts_with("HTTP/1.1 502 ")) << with_fallback;
+    EXPECT_EQ(client.read("HTTP/1.1", 300).find("HTTP/1.1"), std::string::npos);
+    rig.expect_no_exchange_left();
+  }
+  EXPECT_EQ(second.requests, 0);
+}
+
 }  // namespace
 }  // namespace sluice::proxy
