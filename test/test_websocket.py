@@ -248,6 +248,19 @@ def test_wss_upstream(start_gateway, echo_server, authority):
             assert sha(client.recv(30)) == sha(body)
 
 
+def test_custom_log_format(start_gateway, echo_server):
+    """A format that shows fields of the heads gets them, however long ago the heads came."""
+    server = echo_server()
+    gateway = start_gateway(manifests(server.address), "--access-log-format",
+                            "%REQ(:PATH)% %REQ(X-USER)% %RESP(SEC-WEBSOCKET-PROTOCOL)% %RESPONSE_CODE%")
+    with nothing_left(gateway):
+        with connect(gateway, subprotocols=["echo"], additional_headers={"X-User": "me"}) as client:
+            client.send("x")
+            assert client.recv(5) == "x"
+    wait_until(lambda: gateway.log_path.exists() and gateway.log_path.read_text())
+    assert gateway.log_path.read_text() == "/chat?x=1 me echo 101\n"
+
+
 def test_many_tunnels(start_gateway, echo_server):
     """100 tunnels at a time, idle and used in turn; memory and descriptors go back."""
     server = echo_server(compression=None)

@@ -106,6 +106,28 @@ size_t utf8_length(std::string_view text) {
 
 }  // namespace
 
+AccessLogFormat::HeadText AccessLogFormat::head_text(Kind kind, std::string_view name) {
+  static constexpr std::pair<std::string_view, std::string_view LogRecord::*> kRequest[] = {
+      {":method", &LogRecord::method},
+      {":path", &LogRecord::path},
+      {":authority", &LogRecord::authority},
+      {"host", &LogRecord::authority},
+      {"x-envoy-original-path", &LogRecord::original_path},
+      {"x-envoy-original-host", &LogRecord::original_host},
+      {"x-request-id", &LogRecord::request_id},
+      {"user-agent", &LogRecord::user_agent},
+      {"x-forwarded-for", &LogRecord::x_forwarded_for},
+      {"x-b3-traceid", &LogRecord::trace_id},
+  };
+  if (kind == Kind::kResponseHeader) {
+    return {std::string(name), name == "x-envoy-upstream-service-time" ? &LogRecord::upstream_service_time : nullptr};
+  }
+  for (const auto& [known, member] : kRequest) {
+    if (name == known) return {std::string(name), member};
+  }
+  return {std::string(name), nullptr};
+}
+
 Result<AccessLogFormat::Item> AccessLogFormat::parse_operator(std::string_view text) {
   Item item;
   const size_t open = text.find('(');
@@ -168,10 +190,12 @@ Result<AccessLogFormat::Item> AccessLogFormat::parse_operator(std::string_view t
   }
   if (name == "RESP" || name == "REQ") {
     const size_t question = argument.find('?');
-    item.text = lower_copy(argument.substr(0, question));
-    if (question != std::string_view::npos) item.alternative = lower_copy(argument.substr(question + 1));
-    if (item.text.empty()) return Error{"operator %" + std::string(text) + "% names no header"};
     item.kind = name == "RESP" ? Kind::kResponseHeader : Kind::kRequestHeader;
+    item.head = head_text(item.kind, lower_copy(argument.substr(0, question)));
+    if (question != std::string_view::npos) {
+      item.alternative = head_text(item.kind, lower_copy(argument.substr(question + 1)));
+    }
+    if (item.head.name.empty()) return Error{"operator %" + std::string(text) + "% names no header"};
     return item;
   }
   return Error{"unknown operator %" + std::string(text) + "%"};
@@ -212,6 +236,8 @@ Result<AccessLogFormat> AccessLogFormat::parse(std::string_view text) {
     Result<Item> item = parse_operator(text.substr(1, end - 1));
     if (!item.ok()) return item.error();
     flush();
+    format.shows_heads_ |= item->head.is_of_the_head() || item->alternative.is_of_the_head();
+    format.shows_fields_ |= item->kind == Kind::kField;
     format.items_.push_back(std::move(*item));
     text.remove_prefix(end + 1);
   }
@@ -257,43 +283,18 @@ void AccessLogFormat::append_escaped(std::string_view value, size_t max_length, 
   out.append(value, start, value.size() - start);
 }
 
-namespace {
-
-std::string_view pseudo_or_header(std::string_view name, const LogRecord& record) {
-  if (name == ":method") return record.method;
-  if (name == ":path") return record.path;
-  if (name == ":authority" || name == "host") return record.authority;
-  if (name == "x-envoy-original-path") return record.original_path;
-  if (name == "x-envoy-original-host") return record.original_host;
-  if (name == "x-request-id") return record.request_id;
-  if (name == "user-agent") return record.user_agent;
-  if (name == "x-forwarded-for") return record.x_forwarded_for;
-  if (name == "x-b3-traceid") return record.trace_id;
-  return record.request_headers ? record.request_headers->get(name) : std::string_view();
-}
-
-std::string_view response_header(std::string_view name, const LogRecord& record) {
-  if (name == "x-envoy-upstream-service-time") return record.upstream_service_time;
-  return record.response_headers ? record.response_headers->get(name) : std::string_view();
-}
-
-}  // namespace
-
 void AccessLogFormat::write_value(const Item& item, const LogRecord& record, std::string& out) const {
   const auto text = [&](std::string_view value) { append_escaped(value, item.max_length, out); };
   switch (item.kind) {
     case Kind::kLiteral:
       out += item.text;
       return;
-    case Kind::kRequestHeader: {
-      std::string_view value = pseudo_or_header(item.text, record);
-      if (value.empty() && !item.alternative.empty()) value = pseudo_or_header(item.alternative, record);
-      return text(value);
-    }
+    case Kind::kRequestHeader:
     case Kind::kResponseHeader: {
-      std::string_view value = response_header(item.text, record);
-      if (value.empty() && !item.alternative.empty()) value = response_header(item.alternative, record);
-      return text(value);
+      const http::HeaderMap* headers =
+          item.kind == Kind::kRequestHeader ? record.request_headers : record.response_headers;
+      const std::string_view value = item.head.of(record, headers);
+      return text(value.empty() ? item.alternative.of(record, headers) : value);
     }
     case Kind::kField:
       for (size_t i = 0; i < record.field_count; ++i) {
@@ -302,12 +303,6 @@ void AccessLogFormat::write_value(const Item& item, const LogRecord& record, std
       return text({});
     case Kind::kStartTime:
       return append_time(item.text, record.start_time_us, out);
-    case Kind::kMethod:
-      return text(record.method);
-    case Kind::kPath:
-      return text(record.path);
-    case Kind::kAuthority:
-      return text(record.authority);
     case Kind::kProtocol:
       return text(record.protocol);
     case Kind::kStatus:
@@ -329,14 +324,6 @@ void AccessLogFormat::write_value(const Item& item, const LogRecord& record, std
       return append_number(record.bytes_sent, out);
     case Kind::kDuration:
       return append_number(record.duration_ms, out);
-    case Kind::kRequestId:
-      return text(record.request_id);
-    case Kind::kUserAgent:
-      return text(record.user_agent);
-    case Kind::kForwardedFor:
-      return text(record.x_forwarded_for);
-    case Kind::kTraceId:
-      return text(record.trace_id);
     case Kind::kRouteName:
       return text(record.route_name);
     case Kind::kUpstreamCluster:
@@ -345,8 +332,6 @@ void AccessLogFormat::write_value(const Item& item, const LogRecord& record, std
       return text(record.upstream_host);
     case Kind::kUpstreamLocal:
       return text(record.upstream_local_address);
-    case Kind::kServiceTime:
-      return text(record.upstream_service_time);
     case Kind::kUpstreamFailure:
       return text(record.upstream_failure);
     case Kind::kDetails:

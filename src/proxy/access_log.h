@@ -58,6 +58,9 @@ class AccessLogFormat {
   static Result<AccessLogFormat> parse(std::string_view text);
   // What is wrong with a format; empty: nothing.
   static std::string check(std::string_view text);
+  // Whether lines show fields of the heads, or those that filters add, beyond what LogRecord names.
+  bool shows_heads() const { return shows_heads_; }
+  bool shows_fields() const { return shows_fields_; }
   // Appends one line with its line feed.
   void write(const LogRecord& record, std::string& out) const;
 
@@ -68,24 +71,16 @@ class AccessLogFormat {
     kResponseHeader,
     kField,
     kStartTime,
-    kMethod,
-    kPath,
-    kAuthority,
     kProtocol,
     kStatus,
     kFlags,
     kBytesReceived,
     kBytesSent,
     kDuration,
-    kRequestId,
-    kUserAgent,
-    kForwardedFor,
-    kTraceId,
     kRouteName,
     kUpstreamCluster,
     kUpstreamHost,
     kUpstreamLocal,
-    kServiceTime,
     kUpstreamFailure,
     kDetails,
     kSni,
@@ -94,18 +89,33 @@ class AccessLogFormat {
     kRemoteIp,
     kNothing,
   };
+  // A pseudo-header or field of a head. Those that LogRecord has by name are taken from there.
+  struct HeadText {
+    std::string name;  // empty: none
+    std::string_view LogRecord::* known = nullptr;
+
+    bool is_of_the_head() const { return !name.empty() && !known; }
+    std::string_view of(const LogRecord& record, const http::HeaderMap* headers) const {
+      if (known) return record.*known;
+      return headers && !name.empty() ? headers->get(name) : std::string_view();
+    }
+  };
   struct Item {
     Kind kind = Kind::kLiteral;
-    std::string text;         // literal, header name or time format
-    std::string alternative;  // second header of "A?B"
+    std::string text;      // literal, field name or time format
+    HeadText head;         // kRequestHeader, kResponseHeader
+    HeadText alternative;  // the second of "A?B"
     size_t max_length = SIZE_MAX;
   };
+  static HeadText head_text(Kind kind, std::string_view name);
   static Result<Item> parse_operator(std::string_view text);
   void write_value(const Item& item, const LogRecord& record, std::string& out) const;
   void append_escaped(std::string_view value, size_t max_length, std::string& out) const;
 
   std::vector<Item> items_;
   bool json_ = false;
+  bool shows_heads_ = false;
+  bool shows_fields_ = false;
 };
 
 // The sink and its writer thread.
@@ -129,8 +139,9 @@ class AccessLog {
     explicit Producer(AccessLog& log) : log_(log) {}
     // The format of the lines from here on; empty: the log's own. A text that does not parse leaves it as it is.
     void set_format(const std::string& text);
+    const AccessLogFormat& format() const { return own_format_ ? *own_format_ : log_.format_; }
     void append(const LogRecord& record) {
-      (own_format_ ? *own_format_ : log_.format_).write(record, buffer_);
+      format().write(record, buffer_);
       ++lines_;
     }
     bool empty() const { return buffer_.empty(); }

@@ -115,6 +115,7 @@ class Exchange final : public http::StreamHandler,
   void send_paced();
   void cut_off(ResponseFlag flag, std::string_view details);
   void begin_tunnel(bool upstream_ended);
+  void release_heads();
   void end_tunnel_if_done();
   LogRecord make_record();
   bool is_logged(int status);

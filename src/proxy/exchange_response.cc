@@ -98,14 +98,19 @@ std::string_view set_cookie_text(const config::HashPolicy& policy, std::string_v
 }
 
 // The texts of a log record that would go with the arena; route, cluster and details outlive it.
-constexpr std::string_view LogRecord::* kExchangeTexts[] = {
-    &LogRecord::method,           &LogRecord::path,
-    &LogRecord::original_path,    &LogRecord::authority,
-    &LogRecord::original_host,    &LogRecord::request_id,
-    &LogRecord::user_agent,       &LogRecord::x_forwarded_for,
-    &LogRecord::trace_id,         &LogRecord::upstream_host,
-    &LogRecord::protocol,         &LogRecord::upstream_local_address,
-    &LogRecord::upstream_failure, &LogRecord::upstream_service_time};
+constexpr std::string_view LogRecord::* kExchangeTexts[] = {&LogRecord::method,
+                                                            &LogRecord::path,
+                                                            &LogRecord::original_path,
+                                                            &LogRecord::authority,
+                                                            &LogRecord::original_host,
+                                                            &LogRecord::request_id,
+                                                            &LogRecord::user_agent,
+                                                            &LogRecord::x_forwarded_for,
+                                                            &LogRecord::trace_id,
+                                                            &LogRecord::upstream_host,
+                                                            &LogRecord::protocol,
+                                                            &LogRecord::upstream_local_address,
+                                                            &LogRecord::upstream_service_time};
 using TextSizes = uint32_t[std::size(kExchangeTexts)];
 
 // Copies them into one allocation, lengths first: thousands of tunnels may hold one each.
@@ -410,7 +415,7 @@ void Exchange::answer_with(int status, std::string_view body, std::string_view c
 }
 
 // Both sides have agreed: from here on bytes pass unseen. A tunnel lives long, so everything that is not needed any
-// more is given back: filters, heads, the arena.
+// more is given back: filters and, if its log line can do without, heads and arena.
 void Exchange::begin_tunnel(bool upstream_ended) {
   phase_ = Phase::kTunnel;
   pace_ = nullptr;
@@ -419,14 +424,11 @@ void Exchange::begin_tunnel(bool upstream_ended) {
   upstream_done_ = false;
   filters_.finish(*this);
 
-  tunnel_texts_ = pack_texts(make_record());
-  response_ = nullptr;
-  upstream_failure_ = service_time_ = original_path_ = cookie_value_ = {};
-  upstream_.compact();
-  log_fields_ = nullptr;
   set_cookie_ = affinity_ = nullptr;
   request_.upgrade = {};
-  downstream_->compact();
+  const AccessLog::Producer* log = worker_.access_log();
+  const bool logs_heads = log && (log->format().shows_heads() || (log_fields_ && log->format().shows_fields()));
+  if (!logs_heads) release_heads();
   if (route_->read_timeout.count()) idle_timeout_ms_ = static_cast<uint64_t>(route_->read_timeout.count());
 
   while (!early_.empty()) upstream_.send_data(early_.pop_front(), false);
@@ -436,6 +438,15 @@ void Exchange::begin_tunnel(bool upstream_ended) {
     downstream_paused_ = false;
     downstream_->resume();
   }
+}
+
+void Exchange::release_heads() {
+  tunnel_texts_ = pack_texts(make_record());
+  response_ = nullptr;
+  upstream_failure_ = service_time_ = original_path_ = cookie_value_ = {};
+  log_fields_ = nullptr;
+  upstream_.compact();
+  downstream_->compact();
 }
 
 void Exchange::end_tunnel_if_done() {
@@ -476,6 +487,7 @@ LogRecord Exchange::make_record() {
   if (route_) record.route_name = route_->name;
   record.upstream_cluster = cluster_name_;
   record.details = details_;
+  record.upstream_failure = upstream_failure_;
   if (tunnel_texts_) {
     unpack_texts(tunnel_texts_.get(), record);
     return record;
@@ -493,7 +505,6 @@ LogRecord Exchange::make_record() {
   record.upstream_host = upstream_.endpoint_address();
   record.upstream_local_address = upstream_.local_address();
   record.upstream_service_time = service_time_;
-  record.upstream_failure = upstream_failure_;
   record.protocol = http::protocol_name(request_.version);
   return record;
 }
