@@ -543,6 +543,22 @@ def test_over_http2_client_has_ended_before_the_agreement(start_gateway, start_b
     assert got == [b"all I have"]
 
 
+def test_http2_upstream_without_extended_connect(start_gateway, start_h2_backend):
+    """Once it is known that it takes none it gets none; what else runs on the connection is not harmed."""
+    backend = start_h2_backend()
+    gateway = start_gateway(documents(
+        bridge(be={"type": "static", "domain": backend.address, "port": 80, "protocol": "http2"}),
+        ingress("all", "be.static:80")))
+    assert gateway.get("/").status == 200
+    with gateway.connect() as client:
+        client.request(headers={"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+                                "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
+        assert client.response().status == 502
+    assert "extended CONNECT" in gateway.log_lines(2)[1]["upstream_transport_failure_reason"]
+    assert gateway.get("/").status == 200
+    assert [r.method for r in backend.requests] == ["GET", "GET"] and len(backend.connections) == 1
+
+
 def test_http2_upstream_that_agrees_and_ends(start_gateway, start_h2_backend):
     backend = start_h2_backend(lambda stream: stream.respond(200), settings={
         h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL: 1})

@@ -46,8 +46,8 @@ class Filter {
  public:
   virtual ~Filter() = default;
 
-  // `end` is true when nothing of the message follows. Heads are those of the context; a body chunk may be changed,
-  // emptied or extended in place.
+  // `end` is true when nothing of the message follows; so for an upgrade, whose bytes no filter sees. Heads are those
+  // of the context; a body chunk may be changed, emptied or extended in place.
   virtual Status on_request_headers(Context& context, bool end) { return Status::kContinue; }
   virtual Status on_request_body(Context& context, SliceQueue& data, bool end) { return Status::kContinue; }
   virtual Status on_request_trailers(Context& context, http::HeaderMap& trailers) { return Status::kContinue; }

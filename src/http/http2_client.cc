@@ -19,12 +19,15 @@ class Http2ClientConnection::Exchange final : public Http2Stream, public ClientS
     if (head_sent_ || abandoned_ || closed_) return;
     head_sent_ = true;
     tunnel_ = !head.upgrade.empty() || head.method == Method::kConnect;
+    if (!head.upgrade.empty() && connection_.settings_received() && !connection_.allows_extended_connect()) {
+      return mark_failed(StreamError::kProtocol, "the server takes no extended CONNECT (RFC 8441)");
+    }
     if (end && !tunnel_) out_end_ = true;  // the head of a tunnel never ends it
     const Http2FieldList list = Http2FieldList::request(head);
     const nghttp2_data_provider body = body_source();
     const int32_t id = nghttp2_submit_request(connection_.ng_, nullptr, list.data(), list.size(),
                                               end && !tunnel_ ? nullptr : &body, static_cast<Http2Stream*>(this));
-    if (id < 0) return fail_unsent();
+    if (id < 0) return mark_failed(StreamError::kRefused, "no stream id left");  // they are used up
     id_ = id;
     connection_.schedule_write();
   }
@@ -106,9 +109,6 @@ class Http2ClientConnection::Exchange final : public Http2Stream, public ClientS
         return NGHTTP2_CANCEL;
     }
   }
-
-  // nghttp2 takes no more requests: ids used up.
-  void fail_unsent() { mark_refused("no stream id left"); }
 
   Http2ClientConnection& connection_;
   ClientHandler* client_;

@@ -3,9 +3,9 @@
 // connected and, with TLS, has agreed on h2.
 //
 // Streams may be opened before the server's SETTINGS have come; can_open() follows the server's
-// limit once it is known. A request whose head has `upgrade` set becomes an extended CONNECT: ask
-// allows_extended_connect() first. Its 2xx answer has ResponseHead::upgrade set. Pushed streams are
-// refused.
+// limit once it is known. A request whose head has `upgrade` set becomes an extended CONNECT, and fails
+// (kProtocol) if the server is known to take none. Its 2xx answer has ResponseHead::upgrade set. Pushed
+// streams are refused.
 //
 // The connection destroys itself (Loop::destroy_later) after Observer::on_closed().
 

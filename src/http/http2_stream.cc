@@ -105,9 +105,9 @@ void Http2Stream::reset_stream(StreamError error) {
   }
 }
 
-void Http2Stream::mark_refused(std::string_view why) {
+void Http2Stream::mark_failed(StreamError error, std::string_view why) {
   closed_ = true;
-  error_ = StreamError::kRefused;
+  error_ = error;
   error_detail_ = why;
   session_.mark(*this);
 }

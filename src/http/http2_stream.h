@@ -68,8 +68,8 @@ class Http2Stream : public event::Destroyable {
   void time_out(std::string_view why);
   // The handler is told no more, what it held back is dropped.
   void forget_handler();
-  // A request that nghttp2 did not take: on_reset(kRefused) follows after the current callback.
-  void mark_refused(std::string_view why);
+  // A request that nghttp2 did not get: on_reset() follows after the current callback.
+  void mark_failed(StreamError error, std::string_view why);
   // Meaningful once the stream has ended with an error.
   bool unprocessed() const { return error_ == StreamError::kRefused || !head_left_; }
   nghttp2_data_provider body_source();
