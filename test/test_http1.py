@@ -10,6 +10,7 @@ import time
 import pytest
 
 from harness import simple_response, wait_until
+from peers import metrics
 
 
 def test_get(proxy):
@@ -344,6 +345,23 @@ def test_dripping_client_bounds_memory(proxy, annotations):
         assert json.loads(gateway.admin("/memory"))["block_bytes_in_use"] < 1 << 20
         client.send(b"x")
         assert client.response().body == b"x" * size
+
+
+def test_request_broken_in_its_body_is_logged_once(proxy):
+    """With what the client was told, whoever told it."""
+    gateway, _ = proxy(None, "--min-body-rate", "100", "--body-rate-window-ms", "500")
+    for path, rest, status in (("/chunk", "Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+                               ("/slow", "Content-Length: 10\r\n\r\nx", 408)):
+        with gateway.connect() as client:
+            client.send(f"POST {path} HTTP/1.1\r\nHost: a\r\n{rest}".encode())
+            assert client.response().status == status
+            assert client.closed()
+    gateway.get("/last")
+    assert [(line["path"], line["response_code"], line["response_flags"], line["response_code_details"])
+            for line in gateway.log_lines(3)] == [("/chunk", "400", "DPE", "malformed chunked body"),
+                                                  ("/slow", "408", "SI", "request_body_timeout"),
+                                                  ("/last", "200", "-", "via_upstream")]
+    assert metrics(gateway)['sluice_listener_refused_requests_total{listener="http"}'] == 2
 
 
 def test_unix_socket_listener(start_gateway, start_backend, tmp_path):

@@ -348,8 +348,9 @@ void Http1ServerConnection::refuse(int status, std::string_view why) {
   keep_alive_ = false;
   // Inside the rest of a request that has been answered there is nothing more to say.
   if (!busy() && input_ != Input::kHead) return begin_linger();
-  if (busy()) {
-    StreamHandler* handler = std::exchange(handler_, nullptr);
+  StreamHandler* handler = std::exchange(handler_, nullptr);
+  if (handler) {
+    if (!head_sent_) refused_status_ = static_cast<uint16_t>(status);
     handler->on_reset(status == 408 ? StreamError::kTimeout : StreamError::kProtocol, why);
   }
   if (closed_) return;
@@ -365,7 +366,7 @@ void Http1ServerConnection::refuse(int status, std::string_view why) {
                       static_cast<int>(reason.size()), reason.data());
     out_.push_back(Slice::copy({text, static_cast<size_t>(n)}));
     head_sent_ = true;
-    callbacks_.on_refused(info_, status, why);
+    if (!handler) callbacks_.on_refused(info_, status, why);
   } else {
     // The response has begun: cutting it off is the only honest signal.
     stream_.abort();

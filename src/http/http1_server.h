@@ -72,6 +72,7 @@ class Http1ServerConnection final : public ServerConnection,
   void reset(StreamError error) override;
   void detach() override;
   void close_after_response() override { keep_alive_ = false; }
+  int refused_status() const override { return refused_status_; }
   void compact() override;
 
  private:
@@ -132,6 +133,7 @@ class Http1ServerConnection final : public ServerConnection,
   bool draining_ = false;
   bool fin_after_flush_ = false;
   bool continue_sent_ = false;
+  uint16_t refused_status_ = 0;
   StreamHandler* handler_ = nullptr;
   SliceQueue out_;
   Http1Input in_;

@@ -31,6 +31,7 @@ struct Exchange final : StreamHandler {
   std::string method, path, upgrade, body, trailers, events;
   int resets = 0;
   StreamError error = StreamError::kNone;
+  std::vector<int>* refused = nullptr;  // of the peer: statuses that the codec answered with
   std::function<void(Exchange&)> on_data_hook, on_end, on_drained_hook, on_reset_hook;
   bool in_callback = false;
 
@@ -50,6 +51,7 @@ struct Exchange final : StreamHandler {
     if (on_drained_hook) on_drained_hook(*this);
   }
   void on_reset(StreamError reason, std::string_view) override {
+    if (stream && stream->refused_status()) refused->push_back(stream->refused_status());
     ++resets;
     events += "R";
     error = reason;
@@ -125,6 +127,7 @@ struct Harness : ServerCallbacks, ServerConnection::Owner, Http1ServerConnection
     exchanges.push_back(std::make_unique<Exchange>());
     Exchange& e = *exchanges.back();
     e.stream = &stream;
+    e.refused = &refused;
     e.head = &head;
     e.arena = head.headers.arena();
     e.method = head.method_text;

@@ -52,6 +52,7 @@ class Http2ServerConnection::Request final : public Http2Stream, public ServerSt
   }
 
   void close_after_response() override { connection_.begin_drain(); }
+  int refused_status() const override { return refused_status_; }
 
   void compact() override {
     head_ = RequestHead();
@@ -102,12 +103,16 @@ class Http2ServerConnection::Request final : public Http2Stream, public ServerSt
     handler_ = handler;
   }
 
-  void refuse(int status, std::string_view why) {
+  void answer(int status) {
     ResponseHead head;
     head.status = status;
     head.content_length = 0;
     send_head(head, true);
     abandoned_ = true;
+  }
+
+  void refuse(int status, std::string_view why) {
+    answer(status);
     connection_.callbacks_.on_refused(connection_.info_, status, why);
   }
 
@@ -117,8 +122,9 @@ class Http2ServerConnection::Request final : public Http2Stream, public ServerSt
   void on_body_too_slow() override {
     StreamHandler* handler = handler_;
     forget_handler();
+    refused_status_ = 408;
     handler->on_reset(StreamError::kTimeout, "request body too slow");
-    refuse(408, "request body too slow");
+    answer(refused_status_);
   }
 
   // Nobody wants the rest of the request (RFC 9113 §8.1: NO_ERROR after a complete response).
@@ -151,6 +157,7 @@ class Http2ServerConnection::Request final : public Http2Stream, public ServerSt
   bool head_complete_ = false;
   bool tunnel_ = false;  // extended CONNECT
   bool is_head_ = false;
+  int refused_status_ = 0;
 };
 
 Http2ServerConnection::Http2ServerConnection(event::Loop& loop, net::Stream stream, ConnectionInfo info,

@@ -55,6 +55,7 @@ struct ServerExchange final : StreamHandler {
   bool ended = false;
   int resets = 0;
   StreamError error = StreamError::kNone;
+  std::vector<int>* refused = nullptr;  // of the peer: statuses that the codec answered with
   std::function<void(ServerExchange&)> data_hook, end_hook, drained_hook, reset_hook;
 
   void on_data(Slice data, bool end) override {
@@ -76,6 +77,7 @@ struct ServerExchange final : StreamHandler {
     if (drained_hook) drained_hook(*this);
   }
   void on_reset(StreamError reason, std::string_view) override {
+    if (stream && stream->refused_status()) refused->push_back(stream->refused_status());
     ++resets;
     error = reason;
     events += "R";
@@ -116,6 +118,7 @@ struct TestServer final : ServerCallbacks, ServerConnection::Owner {
     exchanges.push_back(std::make_unique<ServerExchange>());
     ServerExchange& exchange = *exchanges.back();
     exchange.stream = &stream;
+    exchange.refused = &refused;
     exchange.head = &head;
     exchange.method = head.method_text;
     exchange.path = head.path;

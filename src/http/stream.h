@@ -107,6 +107,9 @@ class ServerStream {
   // The connection must not be reused after this response (Connection: close; HTTP/2: GOAWAY). Before send_head().
   virtual void close_after_response() = 0;
 
+  // Inside on_reset(): the status with which the codec answers in the handler's place; 0: with none.
+  virtual int refused_status() const { return 0; }
+
   // Lets go of the request head and everything in its arena, for a stream that will live long (a tunnel). The handler
   // has copied what it still needs.
   virtual void compact() {}
@@ -121,7 +124,7 @@ class ServerStream {
 class ServerCallbacks {
  public:
   virtual StreamHandler* on_request(ServerStream& stream, RequestHead& head, bool end) = 0;
-  // A request was refused by the codec itself with that status; `why` is static text.
+  // A request that has had no handler was refused by the codec itself with that status; `why` is static text.
   virtual void on_refused(const ConnectionInfo& connection, int status, std::string_view why) = 0;
 
  protected:

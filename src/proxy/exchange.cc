@@ -649,20 +649,21 @@ void Exchange::on_timer() {
 // The client is gone, or its stream broke.
 void Exchange::on_reset(http::StreamError error, std::string_view detail) {
   if (over()) return;
+  refused_status_ = downstream_->refused_status();
+  if (refused_status_) ++worker_.listener_stats(is_tls()).refused_requests;
   switch (error) {
     case http::StreamError::kProtocol:
       flags_.add(ResponseFlag::kDownstreamProtocol);
+      details_ = arena().copy(detail);
       break;
     case http::StreamError::kTimeout:
       flags_.add(ResponseFlag::kStreamIdle);
       details_ = head_sent_ ? "response_write_timeout" : "request_body_timeout";
-      return close(http::StreamError::kNone, false);
-    default:
-      if (!(phase_ == Phase::kTunnel)) flags_.add(ResponseFlag::kDownstreamDisconnect);
       break;
-  }
-  if (details_.empty() || phase_ != Phase::kTunnel) {
-    details_ = flags_.has(ResponseFlag::kDownstreamDisconnect) ? "downstream_remote_disconnect" : "downstream_reset";
+    default:
+      if (phase_ == Phase::kTunnel) break;
+      flags_.add(ResponseFlag::kDownstreamDisconnect);
+      details_ = "downstream_remote_disconnect";
   }
   close(http::StreamError::kNone, false);
 }

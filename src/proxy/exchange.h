@@ -169,6 +169,7 @@ class Exchange final : public http::StreamHandler,
   const config::Destination* destination_ = nullptr;
   uint32_t cluster_slot_ = UINT32_MAX;
   int status_ = 0;
+  int refused_status_ = 0;  // the codec's answer, where there is none of ours
   std::string_view cluster_name_;
   net::Address client_;
   event::MemberTimer<Exchange, &Exchange::on_timer> timer_{this};

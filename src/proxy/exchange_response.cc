@@ -572,7 +572,7 @@ bool Exchange::is_logged(int status) {
 void Exchange::record() {
   const uint64_t duration_us = (loop().now_ns() - start_ns_) / 1000;
   WorkerStats& stats = worker_.stats();
-  const int logged_status = head_sent_ ? status_ : 0;
+  const int logged_status = head_sent_ ? status_ : refused_status_;
   if (route_stats_) {
     route_stats_->record(logged_status, duration_us);
     route_stats_->bytes_received += bytes_received_;
