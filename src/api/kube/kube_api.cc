@@ -6,6 +6,7 @@
 
 #include "api/kube/discovery.h"
 #include "api/kube/printer.h"
+#include "api/kube/protobuf.h"
 #include "api/kube/token.h"
 #include "base/base64.h"
 #include "base/log.h"
@@ -71,12 +72,15 @@ std::string media_type(const ServiceRequest& request) {
   return type;
 }
 
+Result<std::string> text_of_result(const Result<Json>& value) {
+  if (!value.ok()) return value.error();
+  return to_text(*value);
+}
+
 // The body as JSON; an absent one is empty.
 Result<std::string> json_body(const ServiceRequest& request, const std::string& type) {
   if (!type.ends_with("yaml")) return request.body;
-  Result<Json> parsed = parse_yaml(request.body);
-  if (!parsed.ok()) return parsed.error();
-  return to_text(*parsed);
+  return text_of_result(parse_yaml(request.body));
 }
 
 std::optional<ApiError> parse_dry_run(const std::vector<std::string>& values, bool* dry_run) {
@@ -360,10 +364,14 @@ void KubeApi::change(const ServiceRequest& request, const Target& target, HttpSe
           (target.kind->custom ? "" : ", application/strategic-merge-patch+json"))));
     }
     edit.patch = *patch;
-  } else if (!type.empty() && type != "application/json" && type != "application/yaml") {
-    return respond(error_response(unsupported_media_type("application/json, application/yaml")));
+  } else if (!type.empty() && type != "application/json" && type != "application/yaml" &&
+             (type != kProtobufType || !has_protobuf(*target.kind))) {
+    return respond(error_response(
+        unsupported_media_type("application/json, application/yaml" +
+                               (has_protobuf(*target.kind) ? ", " + std::string(kProtobufType) : std::string()))));
   }
-  Result<std::string> body = json_body(request, type);
+  Result<std::string> body = type == kProtobufType ? text_of_result(object_from_protobuf(*target.kind, request.body))
+                                                   : json_body(request, type);
   if (!body.ok()) return respond(error_response(bad_request("the body of the request " + body.error().message)));
   edit.body = std::move(*body);
   if (auto error = parse_dry_run(request.parameters("dryRun"), &edit.dry_run)) return respond(error_response(*error));
@@ -390,7 +398,9 @@ void KubeApi::remove(const ServiceRequest& request, const Target& target, HttpSe
   edit.key = target.key();
   std::vector<std::string> dry_run = request.parameters("dryRun");
   if (!request.body.empty()) {
-    Result<std::string> text = json_body(request, media_type(request));
+    const std::string type = media_type(request);
+    Result<std::string> text =
+        type == kProtobufType ? text_of_result(delete_options_from_protobuf(request.body)) : json_body(request, type);
     Result<Json> options = text.ok() ? parse_json(*text) : Result<Json>(text.error());
     if (!options.ok())
       return respond(error_response(bad_request("the body of the request " + options.error().message)));
