@@ -198,6 +198,8 @@ kind: McpBridge
 metadata: {name: default}
 spec: {registries: [{name: a, type: static, domain: "10.0.0.1:80", port: 80}]}
 """
+OWNED = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: owned}\ndata: {%s}\n"
+SHARED = "apiVersion: v1\nkind: Service\nmetadata: {name: shared}\nspec:\n  ports:\n  %s\n"
 # Words of kubectl, what it reads, its editor; the last tells whether its output is the same too.
 COMMANDS = [
     (["apply", "-f", "-"], SERVICE, None, True),
@@ -251,6 +253,45 @@ COMMANDS = [
     (["patch", "mcpbridge", "default", "-p", '{"spec": {}}'], None, None, False),
     (["patch", "mcpbridge", "default", "--type=merge", "-p", '{"spec": {"registries": []}}'], None, None, True),
     (["get", "mcpbridge", "default", "-o", "jsonpath={.spec} {.metadata.generation}"], None, None, True),
+    # Server-side apply: who owns what.
+    (["apply", "--server-side", "-f", "-"], OWNED % "a: '1', b: '2'", None, True),
+    (["apply", "--server-side", "-f", "-"], OWNED % "a: '1', b: '2'", None, True),
+    (["apply", "--server-side", "--field-manager=other", "-f", "-"], OWNED % "b: '3'", None, True),
+    (["apply", "--server-side", "--field-manager=other", "-f", "-"], OWNED % "b: '3', a: '1'", None, True),
+    (["apply", "--server-side", "--field-manager=other", "-f", "-"], OWNED % "b: '2', c: '4'", None, True),
+    (["get", "configmap", "owned", "-o", "jsonpath={.data} {.metadata.managedFields[*].manager} "
+      "{.metadata.managedFields[*].fieldsV1}"], None, None, True),
+    (["apply", "--server-side", "-f", "-"], OWNED % "a: '1'", None, True),
+    (["get", "configmap", "owned", "-o", "jsonpath={.data}"], None, None, True),
+    (["apply", "--server-side", "-f", "-"], OWNED % "c: '5'", None, True),
+    (["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"], OWNED % "c: '5'", None, True),
+    (["apply", "--server-side", "--force-conflicts", "-f", "-"], OWNED % "c: '5'", None, True),
+    (["get", "configmap", "owned", "-o", "jsonpath={.data}"], None, None, True),
+    (["apply", "--server-side", "--field-manager=other", "-f", "-"], OWNED % "d: '6'", None, True),
+    (["get", "configmap", "owned", "-o", "jsonpath={.data}"], None, None, True),
+    (["label", "configmap", "owned", "by=hand"], None, None, True),
+    (["patch", "configmap", "owned", "-p", '{"data": {"c": "7"}}'], None, None, True),
+    (["apply", "--server-side", "-f", "-"], OWNED % "c: '5'", None, True),
+    (["apply", "--server-side", "-f", "-"], OWNED % "c: '7'", None, True),
+    (["get", "configmap", "owned", "-o", "jsonpath={.metadata.managedFields[*].manager} {.metadata.managedFields[*].fieldsV1}"],
+     None, None, True),
+    (["get", "configmap", "owned", "-o", "jsonpath={.data} {.metadata.labels}"], None, None, True),
+    (["apply", "--server-side", "-f", "-"], SHARED % "- {name: http, port: 80, targetPort: 8080, protocol: TCP}", None, True),
+    (["apply", "--server-side", "--field-manager=other", "-f", "-"], SHARED % "- {name: https, port: 443, targetPort: 8443, protocol: TCP}",
+     None, True),
+    (["get", "service", "shared", "-o", "jsonpath={.spec.ports[*].port}"], None, None, True),
+    (["apply", "--server-side", "-f", "-"], SHARED % "- {name: web, port: 81, targetPort: 8080, protocol: TCP}", None, True),
+    (["get", "service", "shared", "-o", "jsonpath={.spec.ports[*].port} {.spec.ports[*].name}"], None, None, False),
+    (["apply", "--server-side", "-f", "-"], ROUTE.replace("name: r", "name: owned") % "a.com", None, True),
+    (["apply", "--server-side", "--field-manager=other", "-f", "-"], ROUTE.replace("name: r", "name: owned") % "b.com", None, True),
+    (["diff", "--server-side", "-f", "-"], ROUTE.replace("name: r", "name: owned") % "a.com", None, True),
+    (["apply", "--server-side", "-f", "-"], SECRET.replace("name: s", "name: owned"), None, True),
+    (["apply", "--server-side", "-f", "-"], SECRET.replace("name: s", "name: owned").replace("k: v", "j: w"), None, False),
+    (["apply", "--server-side", "-f", "-"], BRIDGE.replace("name: default", "name: owned"), None, True),
+    (["apply", "--server-side", "--field-manager=other", "-f", "-"],
+     BRIDGE.replace("port: 80}", "port: 81}").replace("name: default", "name: owned"), None, True),
+    (["get", "mcpbridge", "owned", "-o", "jsonpath={.metadata.managedFields[*].manager}"], None, None, True),
+    (["delete", "configmap/owned", "service/shared", "ingress/owned", "secret/owned", "mcpbridge/owned"], None, None, True),
     # Those that send the objects in Kubernetes' binary form.
     (["create", "configmap", "bin", "--from-literal=a=b", "--from-literal=empty="], None, None, True),
     (["create", "configmap", "bin", "--from-literal=a=b"], None, None, True),
@@ -297,7 +338,10 @@ def test_as_a_real_api_server(gateway, kubectl_binary, tmp_path):
         different = []
         for words, stdin, editor, same_output in COMMANDS:
             ours, theirs = (kubectl.run(*words, stdin=stdin, editor=editor) for kubectl in (gateway.kubectl, real))
-            if ours.returncode != theirs.returncode or (same_output and ours.stdout != theirs.stdout):
+            # What it says of a conflict is the API's text.
+            conflict = "FieldManagerConflict" in theirs.stderr or "Apply failed" in theirs.stderr
+            if ours.returncode != theirs.returncode or (same_output and ours.stdout != theirs.stdout) or (
+                    conflict and ours.stderr != theirs.stderr):
                 different.append((words, ours, theirs))
         assert not different, "\n".join(map(str, different))
     finally:

@@ -26,7 +26,7 @@ std::string ApiError::to_json() const {
   const std::string& kind = code == 422 ? subject.kind : subject.resource;
   if (!kind.empty()) details["kind"] = kind;
   for (const Cause& cause : causes) {
-    Json entry = {{"reason", "FieldValueInvalid"}, {"message", cause.message}};
+    Json entry = {{"reason", cause.reason}, {"message", cause.message}};
     if (!cause.field.empty()) entry["field"] = cause.field;
     details["causes"].push_back(std::move(entry));
   }

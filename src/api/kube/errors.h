@@ -23,6 +23,7 @@ struct ApiError {
   struct Cause {
     std::string field;
     std::string message;
+    std::string reason = "FieldValueInvalid";
   };
   std::vector<Cause> causes;
 

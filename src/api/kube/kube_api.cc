@@ -18,6 +18,7 @@ constexpr uint64_t kMaxWatchSeconds = 24 * 3600;
 constexpr uint32_t kMinWatchSeconds = 1800;
 constexpr size_t kMaxWarnings = 16;
 constexpr size_t kMaxWarningLength = 256;
+constexpr size_t kMaxManager = 128;
 constexpr size_t kPageLimit = 10'000;
 
 ServiceResponse json_response(int status, std::string body) {
@@ -81,6 +82,15 @@ Result<std::string> text_of_result(const Result<Json>& value) {
 Result<std::string> json_body(const ServiceRequest& request, const std::string& type) {
   if (!type.ends_with("yaml")) return request.body;
   return text_of_result(parse_yaml(request.body));
+}
+
+// Who changes an object: as it says itself, or the first word of its User-Agent but for server-side apply.
+std::string manager_of(const ServiceRequest& request) {
+  std::string given = request.parameter("fieldManager");
+  if (!given.empty() || media_type(request) == "application/apply-patch+yaml") return given;
+  const std::string_view agent = request.header("user-agent");
+  given = std::string(agent.substr(0, std::min({agent.find('/'), agent.find(' '), kMaxManager})));
+  return given.empty() ? "unknown" : given;
 }
 
 std::optional<ApiError> parse_dry_run(const std::vector<std::string>& values, bool* dry_run) {
@@ -375,6 +385,14 @@ void KubeApi::change(const ServiceRequest& request, const Target& target, HttpSe
   if (!body.ok()) return respond(error_response(bad_request("the body of the request " + body.error().message)));
   edit.body = std::move(*body);
   if (auto error = parse_dry_run(request.parameters("dryRun"), &edit.dry_run)) return respond(error_response(*error));
+  edit.manager = manager_of(request);
+  edit.force = is_true(request.parameter("force"));
+  if (edit.verb == Edit::Verb::kPatch && edit.patch == PatchType::kApply && edit.manager.empty()) {
+    return respond(error_response(bad_request("fieldManager: is required for apply patch")));
+  }
+  if (edit.manager.size() > kMaxManager) {
+    return respond(error_response(bad_request("fieldManager: should have at most 128 characters")));
+  }
   const std::string validation = request.parameter("fieldValidation");
   edit.validation = validation == "Strict"   ? FieldValidation::kStrict
                     : validation == "Ignore" ? FieldValidation::kIgnore
