@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <ctime>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "api/kube/managed_fields.h"
 #include "api/kube/patch.h"
@@ -91,6 +92,15 @@ Json owned_form(const Json& configuration) {
   ObjectKey key;
   if (normalize(out, key) && key.kind->kind == "Secret" && !typed) out.erase("type");
   return out;
+}
+
+void set_status(Json& object, const Json* status) {
+  if (!object.is_object()) return;
+  if (status) {
+    object["status"] = *status;
+  } else {
+    object.erase("status");
+  }
 }
 
 bool is_immutable(const Json& object) {
@@ -283,6 +293,7 @@ std::optional<ApiError> Editor::plan_create(Job& job, Plan& out) {
   Result<Json> parsed = parse_json(edit.body);
   if (!parsed.ok()) return bad_request("the body of the request " + parsed.error().message);
   Json object = std::move(*parsed);
+  if (info.has_status_subresource()) set_status(object, nullptr);
   const Json given = object;
   if (auto error = check_given(info, object, edit.validation, job.result.warnings)) return error;
   Json& metadata = object["metadata"];
@@ -401,6 +412,15 @@ std::optional<ApiError> Editor::changed_object(Job& job, const Json& now, Json& 
     next = now;
     const bool applies = edit.patch == PatchType::kApply;
     if (auto error = applies ? apply_configuration_of(edit, now, *body, next) : patch(edit, *body, next)) return error;
+  }
+  if (info.has_status_subresource() && edit.status_only) {
+    // The version that the client has seen still counts.
+    Json wanted = std::exchange(next, now);
+    set_status(next, find(wanted, "status"));
+    const Json* given = find(wanted, "metadata");
+    if (given && find(*given, "resourceVersion")) next["metadata"]["resourceVersion"] = (*given)["resourceVersion"];
+  } else if (info.has_status_subresource()) {
+    set_status(next, find(now, "status"));
   }
   if (auto error = check_given(info, next, edit.validation, job.result.warnings, &now)) return error;
   Json& metadata = next["metadata"];

@@ -41,8 +41,9 @@ struct Edit {
   std::string body;  // JSON
   PatchType patch = PatchType::kMerge;
   bool dry_run = false;
-  std::string manager;  // who changes it
-  bool force = false;   // kApply: takes fields from those who own them
+  bool status_only = false;  // of kinds with that subresource: nothing but the status is changed; else: all but it
+  std::string manager;       // who changes it
+  bool force = false;        // kApply: takes fields from those who own them
   FieldValidation validation = FieldValidation::kWarn;
   // kDelete: what the object must be; empty: anything.
   std::string expected_uid, expected_version;

@@ -86,6 +86,14 @@ ApiError unsupported_media_type(const std::string& accepted) {
           {}};
 }
 
+ApiError too_large(size_t limit) {
+  return {413,
+          "RequestEntityTooLarge",
+          "the body of the request is larger than " + std::to_string(limit) + " bytes",
+          {},
+          {}};
+}
+
 ApiError expired() { return {410, "Expired", "too old resource version: list again and watch from there", {}, {}}; }
 
 ApiError too_many_requests(std::string message) { return {429, "TooManyRequests", std::move(message), {}, {}}; }

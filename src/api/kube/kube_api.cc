@@ -133,6 +133,7 @@ struct KubeApi::Target {
   const KindInfo* kind = nullptr;
   std::string ns;
   std::string name;  // empty: the collection
+  bool status = false;
 
   ObjectKey key() const { return {kind, kind->namespaced ? ns : std::string(), name}; }
 
@@ -160,7 +161,12 @@ struct KubeApi::Target {
       next += 2;
     }
     out.kind = find_kind(group, version, parts[next++]);
-    if (!out.kind || parts.size() > next + 1) return std::nullopt;
+    if (!out.kind || parts.size() > next + 2) return std::nullopt;
+    if (parts.size() == next + 2) {
+      if (!out.kind->has_status_subresource() || parts.back() != "status") return std::nullopt;
+      out.status = true;
+      parts.pop_back();
+    }
     if (parts.size() == next + 1) out.name = parts[next];
     if (!out.kind->namespaced && !out.ns.empty()) return std::nullopt;
     if (out.kind->namespaced && out.ns.empty() && !out.name.empty()) return std::nullopt;
@@ -179,6 +185,7 @@ KubeApi::KubeApi(event::Loop& loop, KubeApiOptions options, Editor::Host& host)
           loop,
           [this](const ServiceRequest& request, HttpService::Respond respond) { handle(request, std::move(respond)); },
           kMaxBody) {
+  service_.set_too_large([] { return error_response(too_large(kMaxBody)); });
   store_.set_listener([this](const ObjectEvent& event) { watches_.on_event(event); });
 }
 
@@ -224,6 +231,11 @@ void KubeApi::handle(const ServiceRequest& request, HttpService::Respond respond
       // Clients that know only the binary form of it do without.
       return respond(error_response(no_such_path()));
     }
+    if (auto document = aggregated_discovery(request.path, request.header("accept"))) {
+      ServiceResponse response = json_response(200, std::move(*document));
+      response.content_type = kAggregatedDiscovery;
+      return respond(std::move(response));
+    }
     if (auto document = discovery_document(request.path, options_.version)) {
       return respond(json_response(200, std::move(*document)));
     }
@@ -250,6 +262,9 @@ void KubeApi::review(const ServiceRequest& request, const HttpService::Respond& 
 
 void KubeApi::serve(const ServiceRequest& request, const Target& target, HttpService::Respond respond) {
   const std::string& method = request.method;
+  if (target.status && method != "GET" && method != "PUT" && method != "PATCH") {
+    return respond(error_response(method_not_allowed(method)));
+  }
   if (method == "GET") return respond(target.name.empty() ? list(request, target) : get(request, target.key()));
   if (method == "DELETE") return remove(request, target, std::move(respond));
   const bool to_collection = method == "POST";
@@ -385,6 +400,7 @@ void KubeApi::change(const ServiceRequest& request, const Target& target, HttpSe
   if (!body.ok()) return respond(error_response(bad_request("the body of the request " + body.error().message)));
   edit.body = std::move(*body);
   if (auto error = parse_dry_run(request.parameters("dryRun"), &edit.dry_run)) return respond(error_response(*error));
+  edit.status_only = target.status;
   edit.manager = manager_of(request);
   edit.force = is_true(request.parameter("force"));
   if (edit.verb == Edit::Verb::kPatch && edit.patch == PatchType::kApply && edit.manager.empty()) {
