@@ -17,6 +17,11 @@ constexpr size_t kMaxKeyedItems = 1000;  // longer lists are owned as a whole
 constexpr std::string_view kBookkeeping[] = {"name",       "namespace",         "uid",          "resourceVersion",
                                              "generation", "creationTimestamp", "managedFields"};
 
+bool is_tree(const Json& value) {
+  return value.is_object() &&
+         std::all_of(value.begin(), value.end(), [](const Json& member) { return is_tree(member); });
+}
+
 std::string key_of(const Json& item, std::string_view merge_key) {
   const Json* value = find(item, merge_key);
   return value ? "k:" + to_text({{std::string(merge_key), *value}}) : std::string();
@@ -188,7 +193,7 @@ ManagedFields::ManagedFields(const Json& metadata, std::string_view kind) : kind
   for (const Json& item : *list) {
     const Json* fields = find(item, "fieldsV1");
     const std::string manager = text_of(item, "manager");
-    if (entries_.size() == kMaxManagers || manager.empty() || !fields || !fields->is_object()) continue;
+    if (entries_.size() == kMaxManagers || manager.empty() || !fields || !is_tree(*fields)) continue;
     entries_.push_back(
         {manager, text_of(item, "operation"), text_of(item, "apiVersion"), text_of(item, "time"), {*fields}});
   }

@@ -106,8 +106,11 @@ TEST(ManagedFields, ItemsWithKeys) {
 }
 
 TEST(ManagedFields, HostileEntries) {
-  for (const char* text : {R"({"managedFields": 1})", R"({"managedFields": [1, {}, {"manager": "a", "fieldsV1": 3}]})",
-                           R"({"managedFields": [{"manager": "a", "operation": "Apply", "fieldsV1":
+  for (const char* text :
+       {R"({"managedFields": 1})",
+        R"({"managedFields": [{"manager": "a", "fieldsV1": {"f:spec": 7, "f:x": {"f:y": [null]}}}]})",
+        R"({"managedFields": [1, {}, {"manager": "a", "fieldsV1": 3}]})",
+        R"({"managedFields": [{"manager": "a", "operation": "Apply", "fieldsV1":
                               {"": {}, "f:": {}, "k:": {"x": {}}, "k:[": {}, "v:{": {}, "f:spec": {"f:ports": {"k:{}": {}}}}}]})"}) {
     Live live("Service");
     live.metadata = json(text);
