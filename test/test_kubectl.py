@@ -157,6 +157,27 @@ def test_bad_objects_are_refused_with_the_field(gateway):
     assert "not read by this gateway" in gateway.kubectl.run("apply", "-f", "-", stdin=json.dumps(plugin)).stderr
 
 
+def test_events_say_what_is_wrong(gateway, start_backend):
+    gateway.write("bridge.yaml", bridge(web=start_backend().address))
+    gateway.start()
+    assert "No resources found" in gateway.kubectl.run("get", "events", "-A").stderr
+    gateway.kubectl("apply", "-f", "-", stdin=route("older"))
+    time.sleep(1.1)  # of two of the same age the name decides
+    gateway.kubectl("apply", "-f", "-", stdin=route("younger"))
+    gateway.kubectl("apply", "-n", "team", "-f", "-", stdin=route("odd", host="odd.com", namespace="team", **{"higress.io/enable-canary": "what"}))
+    shown = gateway.kubectl("get", "events")
+    assert "ingress/younger" in shown and "older" in shown and "ingress/odd" not in shown
+    assert "ingress/odd" in gateway.kubectl("get", "events", "-A") and "ingress/odd" in gateway.kubectl("get", "ev", "-n", "team")
+    described = gateway.kubectl("describe", "ingress", "younger")
+    assert "Warning" in described.split("Events:")[1] and "sluice" in described
+    assert "<none>" in gateway.kubectl("describe", "ingress", "older").split("Events:")[1]
+    name = json.loads(gateway.kubectl("get", "events", "-o", "json"))["items"][0]["metadata"]["name"]
+    assert gateway.kubectl("get", "event", name, "-o", "name") == f"event/{name}\n"
+    assert gateway.kubectl.run("delete", "event", name).returncode == 1
+    gateway.kubectl("delete", "ingress", "older")
+    assert "No resources found" in gateway.kubectl.run("get", "events").stderr
+
+
 def test_both_kinds_of_change_appear_in_a_watch(gateway):
     gateway.start()
     watch = gateway.kubectl.start("get", "configmaps", "-w", "--no-headers", "-o",

@@ -23,6 +23,7 @@ Json version_document(std::string_view sluice_version) {
 
 constexpr std::string_view kVerbs[] = {"create", "delete", "deletecollection", "get",
                                        "list",   "patch",  "update",           "watch"};
+constexpr std::string_view kEventVerbs[] = {"get", "list"};
 constexpr std::string_view kStatusVerbs[] = {"get", "patch", "update"};
 
 Json group_entry(const GroupVersion& group) {
@@ -58,6 +59,14 @@ Json resource_list(std::string_view group, std::string_view version) {
                          {"kind", info.kind},
                          {"verbs", kStatusVerbs}});
   }
+  if (group.empty()) {
+    resources.push_back({{"name", "events"},
+                         {"singularName", "event"},
+                         {"namespaced", true},
+                         {"kind", "Event"},
+                         {"shortNames", {"ev"}},
+                         {"verbs", kEventVerbs}});
+  }
   return {{"kind", "APIResourceList"}, {"apiVersion", "v1"}, {"groupVersion", group_version}, {"resources", resources}};
 }
 
@@ -80,6 +89,14 @@ Json aggregated_version(std::string_view group, std::string_view version) {
           Json::array({{{"subresource", "status"}, {"responseKind", kind}, {"verbs", kStatusVerbs}}});
     }
     resources.push_back(std::move(entry));
+  }
+  if (group.empty()) {
+    resources.push_back({{"resource", "events"},
+                         {"responseKind", {{"group", ""}, {"version", "v1"}, {"kind", "Event"}}},
+                         {"scope", "Namespaced"},
+                         {"singularResource", "event"},
+                         {"shortNames", {"ev"}},
+                         {"verbs", kEventVerbs}});
   }
   return {{"version", version}, {"freshness", "Current"}, {"resources", std::move(resources)}};
 }

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "api/kube/discovery.h"
+#include "api/kube/events.h"
 #include "api/kube/printer.h"
 #include "api/kube/protobuf.h"
 #include "api/kube/token.h"
@@ -239,6 +240,10 @@ void KubeApi::handle(const ServiceRequest& request, HttpService::Respond respond
     if (auto document = discovery_document(request.path, options_.version)) {
       return respond(json_response(200, std::move(*document)));
     }
+  }
+  if (is_events_path(request.path)) {
+    return respond(
+        answer_events(request, options_.findings ? options_.findings() : resource::Diagnostics(), store_, now()));
   }
   const auto target = Target::parse(request.path);
   if (!target) return respond(error_response(no_such_path()));
