@@ -34,6 +34,13 @@ void path(std::string_view input) {
   Arena arena;
   const std::string_view once = proxy::normalize_path(target, arena);
   check(proxy::normalize_path(once, arena) == once);
+  using enum config::PathNormalization;
+  check(proxy::normalize_path(target, arena, kNone) == target);
+  for (const config::PathNormalization kind : {kMergeSlashes, kDecodeAndMergeSlashes}) {
+    const std::string_view merged = proxy::normalize_path(target, arena, kind);
+    check(proxy::normalize_path(merged, arena, kind) == merged);
+    check(merged.substr(0, merged.find('?')).find("//") == merged.npos);
+  }
   check(once.size() <= target.size() && !once.empty() && once.front() == '/');
   const std::string_view path = once.substr(0, once.find('?'));
   check(path.find('\\') == std::string_view::npos);

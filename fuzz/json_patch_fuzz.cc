@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "api/kube/managed_fields.h"
 #include "api/kube/patch.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -28,5 +29,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const auto back = parse_yaml(to_yaml(results[i]));
     if (!back.ok() || *back != results[i]) std::abort();
   }
+  if (!accepted[3]) return 0;
+  // The target is its own metadata too: its managedFields are as hostile as the rest.
+  ManagedFields managed(*target, "Service");
+  (void)managed.conflicts("a", *target, *patch);
+  Json merged = results[3];
+  if (managed.apply("a", "v1", "t", *target, *patch, merged)) managed.update("b", "v1", "t", merged, *target);
+  managed.store(merged.is_object() ? merged : merged = Json::object());
   return 0;
 }

@@ -157,6 +157,27 @@ def test_bad_objects_are_refused_with_the_field(gateway):
     assert "not read by this gateway" in gateway.kubectl.run("apply", "-f", "-", stdin=json.dumps(plugin)).stderr
 
 
+def test_events_say_what_is_wrong(gateway, start_backend):
+    gateway.write("bridge.yaml", bridge(web=start_backend().address))
+    gateway.start()
+    assert "No resources found" in gateway.kubectl.run("get", "events", "-A").stderr
+    gateway.kubectl("apply", "-f", "-", stdin=route("older"))
+    time.sleep(1.1)  # of two of the same age the name decides
+    gateway.kubectl("apply", "-f", "-", stdin=route("younger"))
+    gateway.kubectl("apply", "-n", "team", "-f", "-", stdin=route("odd", host="odd.com", namespace="team", **{"higress.io/enable-canary": "what"}))
+    shown = gateway.kubectl("get", "events")
+    assert "ingress/younger" in shown and "older" in shown and "ingress/odd" not in shown
+    assert "ingress/odd" in gateway.kubectl("get", "events", "-A") and "ingress/odd" in gateway.kubectl("get", "ev", "-n", "team")
+    described = gateway.kubectl("describe", "ingress", "younger")
+    assert "Warning" in described.split("Events:")[1] and "sluice" in described
+    assert "<none>" in gateway.kubectl("describe", "ingress", "older").split("Events:")[1]
+    name = json.loads(gateway.kubectl("get", "events", "-o", "json"))["items"][0]["metadata"]["name"]
+    assert gateway.kubectl("get", "event", name, "-o", "name") == f"event/{name}\n"
+    assert gateway.kubectl.run("delete", "event", name).returncode == 1
+    gateway.kubectl("delete", "ingress", "older")
+    assert "No resources found" in gateway.kubectl.run("get", "events").stderr
+
+
 def test_both_kinds_of_change_appear_in_a_watch(gateway):
     gateway.start()
     watch = gateway.kubectl.start("get", "configmaps", "-w", "--no-headers", "-o",
@@ -198,6 +219,8 @@ kind: McpBridge
 metadata: {name: default}
 spec: {registries: [{name: a, type: static, domain: "10.0.0.1:80", port: 80}]}
 """
+OWNED = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: owned}\ndata: {%s}\n"
+SHARED = "apiVersion: v1\nkind: Service\nmetadata: {name: shared}\nspec:\n  ports:\n  %s\n"
 # Words of kubectl, what it reads, its editor; the last tells whether its output is the same too.
 COMMANDS = [
     (["apply", "-f", "-"], SERVICE, None, True),
@@ -221,6 +244,14 @@ COMMANDS = [
     (["edit", "ingress", "r"], None, "sed -i s/a.com/b.com/", True),
     (["get", "ingress", "r", "-o", "jsonpath={.spec.rules[0].host} {.metadata.generation}"], None, None, True),
     (["edit", "ingress", "r"], None, "true", True),
+    (["patch", "ingress", "r", "--subresource=status", "--type=merge", "-p",
+      '{"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}}, "spec": {"rules": []}}'], None, None, True),
+    (["get", "ingress", "r", "--subresource=status", "-o", "jsonpath={.status} {.spec.rules[0].host} {.metadata.generation}"], None,
+     None, True),
+    (["patch", "ingress", "r", "--type=merge", "-p", '{"status": {"loadBalancer": {"ingress": []}}}'], None, None, True),
+    (["get", "ingress", "r", "-o", "jsonpath={.status}"], None, None, True),
+    (["patch", "configmap", "c1", "--subresource=status", "--type=merge", "-p", "{}"], None, None, True),
+    (["api-resources", "-o", "name", "--api-group=networking.higress.io", "--namespaced"], None, None, False),
     (["get", "ingress", "r"], None, None, False),
     (["apply", "-f", "-"], (ROUTE % "a.com").replace("host: a.com", "host: 'A_b c'"), None, False),
     (["apply", "-f", "-"], ROUTE % "a.com" + "  what: 1\n", None, False),
@@ -251,6 +282,66 @@ COMMANDS = [
     (["patch", "mcpbridge", "default", "-p", '{"spec": {}}'], None, None, False),
     (["patch", "mcpbridge", "default", "--type=merge", "-p", '{"spec": {"registries": []}}'], None, None, True),
     (["get", "mcpbridge", "default", "-o", "jsonpath={.spec} {.metadata.generation}"], None, None, True),
+    # Server-side apply: who owns what.
+    (["apply", "--server-side", "-f", "-"], OWNED % "a: '1', b: '2'", None, True),
+    (["apply", "--server-side", "-f", "-"], OWNED % "a: '1', b: '2'", None, True),
+    (["apply", "--server-side", "--field-manager=other", "-f", "-"], OWNED % "b: '3'", None, True),
+    (["apply", "--server-side", "--field-manager=other", "-f", "-"], OWNED % "b: '3', a: '1'", None, True),
+    (["apply", "--server-side", "--field-manager=other", "-f", "-"], OWNED % "b: '2', c: '4'", None, True),
+    (["get", "configmap", "owned", "-o", "jsonpath={.data} " + " ".join(
+        f'{{.metadata.managedFields[?(@.manager=="{m}")].fieldsV1}}' for m in ("kubectl", "other"))], None, None, True),
+    (["apply", "--server-side", "-f", "-"], OWNED % "a: '1'", None, True),
+    (["get", "configmap", "owned", "-o", "jsonpath={.data}"], None, None, True),
+    (["apply", "--server-side", "-f", "-"], OWNED % "c: '5'", None, True),
+    (["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"], OWNED % "c: '5'", None, True),
+    (["apply", "--server-side", "--force-conflicts", "-f", "-"], OWNED % "c: '5'", None, True),
+    (["get", "configmap", "owned", "-o", "jsonpath={.data}"], None, None, True),
+    (["apply", "--server-side", "--field-manager=other", "-f", "-"], OWNED % "d: '6'", None, True),
+    (["get", "configmap", "owned", "-o", "jsonpath={.data}"], None, None, True),
+    (["label", "configmap", "owned", "by=hand"], None, None, True),
+    (["patch", "configmap", "owned", "-p", '{"data": {"c": "7"}}'], None, None, True),
+    (["apply", "--server-side", "-f", "-"], OWNED % "c: '5'", None, True),
+    (["apply", "--server-side", "-f", "-"], OWNED % "c: '7'", None, True),
+    (["get", "configmap", "owned", "-o", "jsonpath=" + " ".join(
+        f'{{.metadata.managedFields[?(@.manager=="{m}")].fieldsV1}}' for m in ("kubectl", "other", "kubectl-label", "kubectl-patch"))],
+     None, None, True),
+    (["get", "configmap", "owned", "-o", "jsonpath={.data} {.metadata.labels}"], None, None, True),
+    (["apply", "--server-side", "-f", "-"], SHARED % "- {name: http, port: 80, targetPort: 8080, protocol: TCP}", None, True),
+    (["apply", "--server-side", "--field-manager=other", "-f", "-"], SHARED % "- {name: https, port: 443, targetPort: 8443, protocol: TCP}",
+     None, True),
+    (["get", "service", "shared", "-o", "jsonpath={.spec.ports[*].port}"], None, None, True),
+    (["apply", "--server-side", "-f", "-"], SHARED % "- {name: web, port: 81, targetPort: 8080, protocol: TCP}", None, True),
+    (["get", "service", "shared", "-o", "jsonpath={.spec.ports[*].port} {.spec.ports[*].name}"], None, None, False),
+    (["apply", "--server-side", "-f", "-"], ROUTE.replace("name: r", "name: owned") % "a.com", None, True),
+    (["apply", "--server-side", "--field-manager=other", "-f", "-"], ROUTE.replace("name: r", "name: owned") % "b.com", None, True),
+    (["diff", "--server-side", "-f", "-"], ROUTE.replace("name: r", "name: owned") % "a.com", None, True),
+    (["apply", "--server-side", "-f", "-"], SECRET.replace("name: s", "name: owned"), None, True),
+    (["apply", "--server-side", "-f", "-"], SECRET.replace("name: s", "name: owned").replace("k: v", "j: w"), None, False),
+    (["apply", "--server-side", "-f", "-"], BRIDGE.replace("name: default", "name: owned"), None, True),
+    (["apply", "--server-side", "--field-manager=other", "-f", "-"],
+     BRIDGE.replace("port: 80}", "port: 81}").replace("name: default", "name: owned"), None, True),
+    (["get", "mcpbridge", "owned", "-o", "jsonpath={.metadata.managedFields[*].manager}"], None, None, True),
+    (["delete", "configmap/owned", "service/shared", "ingress/owned", "secret/owned", "mcpbridge/owned"], None, None, True),
+    # Those that send the objects in Kubernetes' binary form.
+    (["create", "configmap", "bin", "--from-literal=a=b", "--from-literal=empty="], None, None, True),
+    (["create", "configmap", "bin", "--from-literal=a=b"], None, None, True),
+    (["create", "configmap", "bin2", "--from-literal=a=b", "--dry-run=server"], None, None, True),
+    (["get", "configmap", "bin", "-o", "jsonpath={.data}"], None, None, True),
+    (["create", "secret", "generic", "bin", "--from-literal=k=\u00e9", "--type=example.com/t"], None, None, True),
+    (["create", "secret", "docker-registry", "dock", "--docker-username=u", "--docker-password=p"], None, None, True),
+    (["get", "secret", "bin", "dock", "-o", "jsonpath={.items[*].data} {.items[*].type}"], None, None, True),
+    (["create", "service", "clusterip", "bin", "--tcp=80:8080", "--tcp=443:https"], None, None, True),
+    (["create", "service", "externalname", "ext", "--external-name=example.com"], None, None, True),
+    (["get", "service", "bin", "ext", "-o", "jsonpath={.items[*].spec.ports} {.items[*].spec.selector} "
+      "{.items[*].spec.externalName} {.items[*].spec.type} {.items[*].metadata.labels}"], None, None, True),
+    (["create", "ingress", "bin", "--class=higress", "--rule=a.com/x*=bin:80,tls=cert", "--rule=*.b.com/=bin:https",
+      "--default-backend=ext:80", "--annotation=higress.io/rewrite-target=/y"], None, None, True),
+    (["get", "ingress", "bin", "-o", "jsonpath={.spec} {.metadata.annotations}"], None, None, True),
+    (["create", "ingress", "bad", "--rule=A_b c/=bin:80"], None, None, False),
+    (["create", "namespace", "team"], None, None, True),
+    (["create", "configmap", "far", "-n", "team"], None, None, True),
+    (["delete", "configmap/bin", "configmap/far", "service/bin", "service/ext", "ingress/bin", "secret/bin",
+      "secret/dock"], None, None, False),
     (["get", "nothing"], None, None, True),
     (["api-resources", "--namespaced=false", "-o", "name", "--api-group=networking.k8s.io"], None, None, False),
     (["auth", "can-i", "delete", "secrets"], None, None, True),
@@ -277,7 +368,10 @@ def test_as_a_real_api_server(gateway, kubectl_binary, tmp_path):
         different = []
         for words, stdin, editor, same_output in COMMANDS:
             ours, theirs = (kubectl.run(*words, stdin=stdin, editor=editor) for kubectl in (gateway.kubectl, real))
-            if ours.returncode != theirs.returncode or (same_output and ours.stdout != theirs.stdout):
+            # What it says of a conflict is the API's text.
+            conflict = "FieldManagerConflict" in theirs.stderr or "Apply failed" in theirs.stderr
+            if ours.returncode != theirs.returncode or (same_output and ours.stdout != theirs.stdout) or (
+                    conflict and ours.stderr != theirs.stderr):
                 different.append((words, ours, theirs))
         assert not different, "\n".join(map(str, different))
     finally:

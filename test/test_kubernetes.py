@@ -7,6 +7,8 @@ import os
 import random
 import re
 import signal
+import socket
+import ssl
 import stat
 import subprocess
 import threading
@@ -280,6 +282,89 @@ def test_a_secret_that_an_annotation_names(world):
     assert gateway.get().status == 401
     world.rig.apply({**users, "stringData": {"auth": f"bob:{{SHA}}{digest}\n"}})
     wait_until(lambda: gateway.get(headers=credentials).status == 401, 3, "other users")
+
+
+def test_config_maps_that_annotations_name(world):
+    """Changed, deleted, made again, named later; those that nobody names are not kept."""
+    def config_map(name, **data):
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": world.ns}, "data": data}
+
+    def field():
+        return gateway.get().header("x-team")
+
+    def kept():
+        return sorted(o["object"] for o in json.loads(gateway.admin("/objects"))
+                      if o["object"].startswith(f"ConfigMap {world.ns}/"))
+    world.service("s", world.backend("a"))
+    world.rig.apply(config_map("first", **{"X-Team": "one"}), config_map("second", **{"X-Team": "two"}), config_map("unused", k="v"))
+    world.rig.apply(world.ingress("i", "s", annotations={"nginx.ingress.kubernetes.io/custom-headers": "first"}))
+    gateway = world.gateway()
+    assert field() == "one" and kept() == [f"ConfigMap {world.ns}/first"]
+    world.rig.apply(config_map("first", **{"X-Team": "changed"}))
+    wait_until(lambda: field() == "changed", 3, "the change")
+    world.rig.delete(config_map("first"))
+    wait_until(lambda: field() is None, 3, "the map to go")
+    assert gateway.get().status == 200
+    world.rig.apply(config_map("first", **{"X-Team": "again"}))
+    wait_until(lambda: field() == "again", 3, "the map again")
+    # Named later: there is no moment without it.
+    seen, stopped = [], threading.Event()
+
+    def ask():
+        while not stopped.is_set():
+            seen.append(field())
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for name, value in (("second", "two"), ("first", "again"), ("second", "two")):
+            world.rig.apply(world.ingress("i", "s", annotations={"nginx.ingress.kubernetes.io/custom-headers": name}))
+            wait_until(lambda: seen and seen[-1] == value, 5, name)  # noqa: B023
+    finally:
+        stopped.set()
+        thread.join()
+    assert set(seen) == {"two", "again"} and kept() == [f"ConfigMap {world.ns}/second"]
+    # What guards a route closes it while it is missing.
+    world.service("auth", world.backend("ok"))
+    world.rig.apply(world.ingress("g", "s", host="guarded.com", annotations={
+        "nginx.ingress.kubernetes.io/auth-url": f"http://auth.{world.ns}.svc.cluster.local/",
+        "nginx.ingress.kubernetes.io/auth-proxy-set-headers": "asked"}))
+    wait_until(lambda: gateway.get(host="guarded.com").status == 503, 3, "the closed route")
+    world.rig.apply(config_map("asked", **{"X-Asked": "by-map"}))
+    wait_until(lambda: gateway.get(host="guarded.com").status == 200, 3, "the route")
+    world.rig.delete(config_map("asked"))
+    wait_until(lambda: gateway.get(host="guarded.com").status == 503, 3, "the route closed again")
+    world.rig.delete(world.ingress("i", "s"), world.ingress("g", "s"))
+    wait_until(lambda: kept() == [], 3, "the maps to be let go")
+
+
+def test_client_certificate_authorities_that_an_annotation_names(world):
+    """auth-tls-secret: another authority is taken up live; without the Secret nobody comes in."""
+    authority, good, other = Authority(), Authority("Good"), Authority("Other")
+    ca = lambda issuer: {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ca", "namespace": world.ns},  # noqa: E731
+                         "stringData": {"ca.crt": issuer.pem}}
+    world.service("s", world.backend("a"))
+    world.rig.apply(tls_secret("cert", authority.issue("test.com"), namespace=world.ns), ca(good))
+    world.rig.apply(world.ingress("i", "s", secret="cert", annotations={
+        "nginx.ingress.kubernetes.io/auth-tls-secret": f"{world.ns}/ca"}))
+    gateway = world.gateway()
+
+    def admitted(issuer):
+        context = authority.client_context(["http/1.1"], issuer.issue("alice", client=True) if issuer else None)
+        try:
+            with socket.create_connection(("127.0.0.1", gateway.https_port), timeout=5) as raw, \
+                    context.wrap_socket(raw, server_hostname="test.com") as tls:
+                tls.sendall(b"GET / HTTP/1.1\r\nHost: test.com\r\nConnection: close\r\n\r\n")
+                return tls.recv(12) == b"HTTP/1.1 200"
+        except (OSError, ssl.SSLError):
+            return False
+    assert [admitted(i) for i in (good, other, None)] == [True, False, False]
+    world.rig.apply(ca(other))
+    wait_until(lambda: [admitted(i) for i in (good, other, None)] == [False, True, False], 3, "the other authority")
+    world.rig.delete(ca(other))
+    time.sleep(0.3)
+    assert not admitted(None) and not admitted(good)
+    world.rig.apply(ca(good))
+    wait_until(lambda: [admitted(i) for i in (good, other, None)] == [True, False, False], 3, "the first authority again")
 
 
 def test_kinds_whose_definition_comes_late(world):

@@ -45,6 +45,60 @@ def test_trusted_proxies(gateway):
     assert client_told(chain) is None
 
 
+def test_path_normalization(gateway):
+    gateway.apply("route.yaml", documents(ingress("all", "be.static:80"), ingress("admin", "be.static:80", path="/admin", annotations={
+        "higress.io/whitelist-source-range": "192.0.2.1"})))
+    paths = ["//a//b?q=//", "/x/../admin", "/x%2F..%2Fadmin", "//admin", "/%5Cadmin"]
+    for word, answers in {
+            "NONE": [("//a//b?q=//", 200), ("/x/../admin", 200), ("/x%2F..%2Fadmin", 200), ("//admin", 200), ("/%5Cadmin", 200)],
+            "BASE": [("//a//b?q=//", 200), ("/admin", 403), ("/x%2F..%2Fadmin", 200), ("//admin", 200), ("/%5Cadmin", 200)],
+            "MERGE_SLASHES": [("/a/b?q=//", 200), ("/admin", 403), ("/x%2F..%2Fadmin", 200), ("/admin", 403), ("/%5Cadmin", 200)],
+            "DECODE_AND_MERGE_SLASHES": [("/a/b?q=//", 200), ("/admin", 403), ("/admin", 403), ("/admin", 403), ("/admin", 403)],
+    }.items():
+        gateway.apply("settings.yaml", settings(mesh={"pathNormalization": {"normalization": word}}))
+        for path, (forwarded, status) in zip(paths, answers):
+            assert gateway.get(path, host="paths.com").status == status, (word, path)
+            if status == 200:
+                assert gateway.backend.requests[-1].path == forwarded, word
+    # A wrong word is told, and the last good one stays.
+    gateway.write("settings.yaml", settings(mesh={"pathNormalization": {"normalization": "SOME"}}))
+    wait_until(lambda: "is not one of DEFAULT, NONE, BASE" in gateway.admin("/objects"), 5, "the error")
+    assert gateway.get("//admin", host="paths.com").status == 403
+
+
+def test_global_authentication_that_was_never_understood(start_gateway, start_backend):
+    """At a start there is no last good version to go on with: what it should protect is closed, nothing else."""
+    backend = start_backend()
+    oracle = start_backend(lambda r, c: simple_response(status="401 Unauthorized"))
+    wrong = settings(globalAuth={"url": "nonsense"}, downstream={"idleTimeout": 60})
+    routes = documents(ingress("held", "be.static:80", host="held.com"),
+                       ingress("free", "be.static:80", host="free.com", annotations={"higress.io/enable-global-auth": "false"}),
+                       ingress("own", "be.static:80", host="own.com", annotations={"higress.io/auth-url": f"http://{oracle.address}/"}))
+    gateway = start_gateway({"bridge.yaml": bridge(be=backend.address), "routes.yaml": routes, "settings.yaml": wrong})
+    statuses = lambda: [gateway.get(host=host).status for host in ("held.com", "free.com", "own.com")]  # noqa: E731
+    assert statuses() == [503, 200, 401]
+    told = gateway.admin("/objects")
+    assert "is not an http or https URL" in told and "routes that it holds for answer 503 until one is" in told
+    assert "the globalAuth of ConfigMap higress-system/higress-config can't be read" in told
+    # A text that is no YAML: whether it means to protect is told by the word alone.
+    def raw(text):
+        return json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
+            "name": "higress-config", "namespace": "higress-system"}, "data": {"higress": text}}) + "\n"
+    for text, answers in ((raw("globalAuth: {url: [\n"), [503, 200, 401]), (raw("downstream: [\n"), [200, 200, 401]),
+                          (wrong, [503, 200, 401]), (settings(globalAuth={"url": f"http://{oracle.address}/"}), [401, 200, 401])):
+        gateway.write("settings.yaml", text)
+        wait_until(lambda: statuses() == answers, 5, text)  # noqa: B023
+    # From now on there is a last good one.
+    gateway.write("settings.yaml", wrong)
+    wait_until(lambda: "is not an http or https URL" in gateway.admin("/objects"), 5, "the error")
+    assert statuses() == [401, 200, 401]
+    gateway.stop()
+    gateway.start()
+    assert statuses() == [503, 200, 401]
+    (gateway.directory / "settings.yaml").unlink()
+    wait_until(lambda: statuses() == [200, 200, 401], 5, "the defaults")
+
+
 def test_access_log(gateway):
     gateway.apply("settings.yaml", settings(mesh={"accessLogFormat": '{"p":"%REQ(:PATH)%","s":"%RESPONSE_CODE%"}\n'}))
     assert gateway.get("/one").status == 200

@@ -286,6 +286,25 @@ def test_forwarded_client_certificate(mutual, authority):
     assert backend.requests[2].all("x-forwarded-client-cert") == []
 
 
+def test_forward_client_cert_details(mutual, authority):
+    """Each value of forwardClientCertDetails, with a certificate, without, and in the clear."""
+    gateway, backend, clients = mutual
+    context = authority.client_context(["http/1.1"], clients.issue("alice", client=True))
+    plain = authority.client_context(["http/1.1"])
+    told = {"X-Forwarded-Client-Cert": "By=told"}
+    for word, certified, other in [("SANITIZE", "", ""), ("FORWARD_ONLY", "By=told", ""), ("APPEND_FORWARD", "By=told,Hash=", ""),
+                                   ("ALWAYS_FORWARD_ONLY", "By=told", "By=told"), ("SANITIZE_SET", "Hash=", "")]:
+        gateway.apply("settings.yaml", json.dumps({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "higress-config", "namespace": "higress-system"},
+            "data": {"mesh": json.dumps({"defaultConfig": {"gatewayTopology": {"forwardClientCertDetails": word}}})}}) + "\n")
+        assert get(gateway, context, "secure.com", headers=told).status == 200
+        assert get(gateway, plain, "open.com", headers=told).status == 200
+        assert gateway.get("/", host="open.com", headers=told).status == 200
+        seen = [",".join(r.all("x-forwarded-client-cert")) for r in backend.requests[-3:]]
+        assert seen[0].startswith(certified) and (seen[0] == certified) == (certified in ("", "By=told")), (word, seen)
+        assert seen[1:] == [other, other], (word, seen)
+
+
 def test_misdirected_request(mutual, authority):
     """A connection for a host without client certificates is not a way to the one with them."""
     gateway, backend, clients = mutual

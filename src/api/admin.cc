@@ -165,9 +165,10 @@ ServiceResponse Admin::explain(const ServiceRequest& request) const {
   }
   Result<compile::ExplainRequest> parsed = compile::ExplainRequest::parse(line, request.parameters("header"));
   if (!parsed.ok()) return error_response(400, parsed.error().message);
+  const auto snapshot = control_.snapshot();
   Arena arena;
-  const std::string_view path = proxy::normalize_path(parsed->target, arena);
-  const compile::Explanation explanation = compile::explain(*control_.snapshot(), *parsed, path);
+  const std::string_view path = proxy::normalize_path(parsed->target, arena, snapshot->globals->path_normalization);
+  const compile::Explanation explanation = compile::explain(*snapshot, *parsed, path);
   if (request.parameter("format") == "json") return json_response(explanation.json);
   return error_response(200, explanation.text);
 }

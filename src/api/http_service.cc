@@ -111,9 +111,7 @@ class HttpService::Call final : public http::StreamHandler, public event::Destro
   void on_data(Slice data, bool end) override {
     if (answered_) return;
     if (request_.body.size() + data.size() > service_.max_body_) {
-      ServiceResponse too_large;
-      too_large.status = 413;
-      return send(std::move(too_large));
+      return send(service_.too_large_ ? service_.too_large_() : ServiceResponse{413, {}, {}, {}, nullptr});
     }
     request_.body.append(data.view());
     if (end) begin();

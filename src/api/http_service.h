@@ -84,6 +84,8 @@ class HttpService final : private event::IoHandler,
   HttpService(event::Loop& loop, Handler handler, size_t max_body = kDefaultMaxBody);
   ~HttpService();
 
+  // Before listen(): what a body that is too large is answered with, in place of an empty 413.
+  void set_too_large(std::function<ServiceResponse()> answer) { too_large_ = std::move(answer); }
   // Before listen(): clients have to speak TLS.
   void set_tls(std::shared_ptr<const net::TlsContext> context) { tls_ = std::move(context); }
   Status listen(const net::Address& address);
@@ -109,6 +111,7 @@ class HttpService final : private event::IoHandler,
   event::Loop& loop_;
   Handler handler_;
   const size_t max_body_;
+  std::function<ServiceResponse()> too_large_;
   std::shared_ptr<const net::TlsContext> tls_;  // null: plain text
   http::Http1Settings settings_;
   http::Http2Settings http2_settings_;

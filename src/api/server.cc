@@ -149,7 +149,9 @@ Status Server::open_directory() {
   if (Status serving = serve(); !serving.ok()) return serving;
   if (options_.api) {
     kube::Editor::Host& host = *this;
-    api_ = std::make_unique<kube::KubeApi>(loop_, *options_.api, host);
+    kube::KubeApiOptions api = *options_.api;
+    api.findings = [this] { return control_->diagnostics(); };
+    api_ = std::make_unique<kube::KubeApi>(loop_, std::move(api), host);
     if (Status listening = api_->start(directory_->files()); !listening.ok()) {
       return Error{"API port: " + listening.error().message};
     }

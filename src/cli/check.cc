@@ -42,9 +42,10 @@ int explain(const ExplainFlags& flags) {
   for (const resource::Diagnostic& diagnostic : diagnostics) {
     if (diagnostic.severity == resource::Severity::kError) std::fprintf(stderr, "%s\n", diagnostic.render().c_str());
   }
+  const auto snapshot = control->snapshot();
   Arena arena;
-  const std::string_view path = proxy::normalize_path(request->target, arena);
-  const compile::Explanation explanation = compile::explain(*control->snapshot(), *request, path);
+  const std::string_view path = proxy::normalize_path(request->target, arena, snapshot->globals->path_normalization);
+  const compile::Explanation explanation = compile::explain(*snapshot, *request, path);
   std::printf("%s\n", flags.output == "json" ? explanation.json.c_str() : explanation.text.c_str());
   return explanation.routed ? 0 : 1;
 }

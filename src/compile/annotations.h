@@ -156,7 +156,8 @@ struct ExternalAuthOptions {
   std::vector<std::string> response_headers, cache_duration;
   SecretRef headers_map;  // a ConfigMap
   bool always_set_cookie = false;
-  bool global = true;  // the global one applies where there is no URL
+  bool global = true;       // the global one applies where there is no URL
+  bool unreadable = false;  // of the global one: it was given and never understood; the routes are closed
   bool operator==(const ExternalAuthOptions&) const = default;
 };
 

@@ -96,18 +96,45 @@ void Compiler::on_change(const resource::Change& change) {
 
 void Compiler::on_globals(const resource::ObjectPtr& object) {
   globals_diagnostics_.clear();
-  if (!object) return;  // deleted: the options stay
-  auto parsed = parse_globals(*as<resource::ConfigMap>(object), filters_, options_, globals_diagnostics_);
-  if (!parsed) return;
-  if (!(parsed->auth == global_auth_)) {
-    global_auth_ = std::move(parsed->auth);
-    for (const auto& [key, entry] : ingresses_) marked_.insert(key);
+  if (!object) {
+    // Deleted: the options stay, if there ever were any.
+    if (global_auth_.unreadable) set_global_auth({});
+    return;
   }
+  const auto& map = *as<resource::ConfigMap>(object);
+  auto parsed = parse_globals(map, filters_, options_, globals_diagnostics_);
+  if (!parsed) {
+    if (!globals_known_ && !globals_diagnostics_.empty()) on_unreadable_globals(map);
+    return;
+  }
+  globals_known_ = true;
+  set_global_auth(std::move(parsed->auth));
   set_tracing(parsed->tracing, parsed->globals);
   tls_.set_defaults(parsed->tls);
   globals_ = std::make_shared<const config::Globals>(std::move(parsed->globals));
   clusters_.set_upstream_idle_timeout(globals_->upstream_idle_timeout);
   work_.globals = true;
+}
+
+// There are no previous options to go on with. Routes that a globalAuth should protect must not be open meanwhile; the
+// text may be no YAML at all, so that the word alone decides.
+void Compiler::on_unreadable_globals(const resource::ConfigMap& map) {
+  const resource::Pair* text = resource::find(map.data, kGlobalsKey);
+  ExternalAuthOptions auth;
+  auth.unreadable = text && text->value.find("globalAuth") != std::string::npos;
+  if (auth.unreadable) {
+    resource::Diagnostic closed = globals_diagnostics_.back();
+    closed.field = "data." + std::string(kGlobalsKey) + ": globalAuth";
+    closed.message = "no version has been good since the start: routes that it holds for answer 503 until one is";
+    globals_diagnostics_.push_back(std::move(closed));
+  }
+  set_global_auth(std::move(auth));
+}
+
+void Compiler::set_global_auth(ExternalAuthOptions auth) {
+  if (auth == global_auth_) return;
+  global_auth_ = std::move(auth);
+  for (const auto& [key, entry] : ingresses_) marked_.insert(key);
 }
 
 // The provider's service is a cluster as those of routes are, kept as long as tracing goes there.

@@ -134,5 +134,44 @@ TEST(Globals, UpstreamIdleTimeoutReachesClusters) {
   EXPECT_EQ(world.cluster(name)->idle_timeout.count(), 5000);
 }
 
+TEST(Globals, MeshPathsAndClientCertificates) {
+  using enum config::PathNormalization;
+  using enum config::ClientCertDetails;
+  World world;
+  const auto mesh = [&](const std::string& yaml) {
+    return world.put("f",
+                     "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: higress-config, namespace: higress-system}\n"
+                     "data: {mesh: '" +
+                         yaml + "'}\n");
+  };
+  EXPECT_EQ(globals(world).path_normalization, kBase);
+  EXPECT_EQ(globals(world).client_cert_details, kSanitizeSet);
+  const std::pair<const char*, config::PathNormalization> paths[] = {
+      {"NONE", kNone},
+      {"BASE", kBase},
+      {"MERGE_SLASHES", kMergeSlashes},
+      {"DECODE_AND_MERGE_SLASHES", kDecodeAndMergeSlashes},
+      {"DEFAULT", kBase},
+  };
+  for (const auto& [word, want] : paths) {
+    EXPECT_EQ(mesh("pathNormalization: {normalization: " + std::string(word) + "}"), "");
+    EXPECT_EQ(globals(world).path_normalization, want) << word;
+  }
+  const std::pair<const char*, config::ClientCertDetails> details[] = {
+      {"SANITIZE", kSanitize},
+      {"FORWARD_ONLY", kForwardOnly},
+      {"APPEND_FORWARD", kAppendForward},
+      {"ALWAYS_FORWARD_ONLY", kAlwaysForwardOnly},
+      {"SANITIZE_SET", kSanitizeSet},
+      {"UNDEFINED", kSanitizeSet},
+  };
+  for (const auto& [word, want] : details) {
+    EXPECT_EQ(mesh("defaultConfig: {gatewayTopology: {forwardClientCertDetails: " + std::string(word) + "}}"), "");
+    EXPECT_EQ(globals(world).client_cert_details, want) << word;
+  }
+  EXPECT_NE(mesh("pathNormalization: {normalization: SOME}").find("\"SOME\" is not one of DEFAULT, NONE"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace sluice::compile

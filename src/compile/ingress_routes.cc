@@ -7,6 +7,7 @@
 #include "compile/auth_secret.h"
 #include "compile/canary.h"
 #include "compile/filter_config.h"
+#include "compile/globals.h"
 #include "compile/route_options.h"
 #include "plugins/message_edit.h"
 #include "plugins/refusal.h"
@@ -95,6 +96,10 @@ class IngressCompiler {
       client_certificates();
       if (!annotations_.custom_headers.empty()) custom_headers();
       if (!annotations_.external_auth.url.empty()) external_authentication();
+      if (annotations_.external_auth.unreadable) {
+        refuse("enable-global-auth",
+               "the globalAuth of ConfigMap " + options_.system_namespace + "/" + kGlobalsConfigMap + " can't be read");
+      }
       if (annotations_.mirror.any()) mirror();
       fallback();
     }

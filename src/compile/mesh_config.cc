@@ -110,6 +110,20 @@ std::string tls_version(const Field& field, Reader& reader) {
   return index == 0 ? "" : index == 3 ? "TLSv1.2" : "TLSv1.3";
 }
 
+config::ClientCertDetails client_cert_details(const Field& field, Reader& reader) {
+  using enum config::ClientCertDetails;
+  static constexpr config::ClientCertDetails kValues[] = {kSanitizeSet,   kSanitize,    kForwardOnly,
+                                                          kAppendForward, kSanitizeSet, kAlwaysForwardOnly};
+  return kValues[reader.one_of(
+      field, {"UNDEFINED", "SANITIZE", "FORWARD_ONLY", "APPEND_FORWARD", "SANITIZE_SET", "ALWAYS_FORWARD_ONLY"})];
+}
+
+config::PathNormalization path_normalization(const Field& field, Reader& reader) {
+  using enum config::PathNormalization;
+  static constexpr config::PathNormalization kValues[] = {kBase, kNone, kBase, kMergeSlashes, kDecodeAndMergeSlashes};
+  return kValues[reader.one_of(field, {"DEFAULT", "NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"})];
+}
+
 void read_ingress_config(const Field& block, Reader& reader, GlobalOptions& out) {
   if (!reader.is_mapping(block)) return;
   out.globals.proxy_protocol = reader.boolean(block["enableProxyProtocol"], false);
@@ -146,17 +160,12 @@ void read_mesh(const Field& root, Reader& reader, const Options& options, Global
       Field hops = topology["numTrustedProxies"];
       if (hops) out.globals.trusted_hops = static_cast<uint32_t>(reader.integer(hops, 0, 0, 100));
       Field details = topology["forwardClientCertDetails"];
-      if (details && reader.string(details) != "SANITIZE_SET" && reader.string(details) != "UNDEFINED") {
-        reader.warn(details, "is not supported: x-forwarded-client-cert is always SANITIZE_SET");
-      }
+      if (details) out.globals.client_cert_details = client_cert_details(details, reader);
     }
   }
   Field paths = root["pathNormalization"];
   if (reader.is_mapping(paths)) {
-    Field kind = paths["normalization"];
-    const std::string word = reader.string(kind, "BASE");
-    if (word != "BASE" && word != "DEFAULT")
-      reader.warn(kind, in_quotes(word) + " is not supported: paths are normalised as BASE says");
+    if (Field kind = paths["normalization"]) out.globals.path_normalization = path_normalization(kind, reader);
   }
   read_ingress_config(root["mseIngressGlobalConfig"], reader, out);
 }

@@ -24,6 +24,23 @@ struct AccessLogFilter {
 };
 
 // Global options (ConfigMap higress-config, key `higress`, §D.2 of its reference).
+// What is done to a request's path before it is routed, in Istio's words.
+enum class PathNormalization : uint8_t {
+  kNone,
+  kBase,                   // dot segments are resolved, a backslash is a slash
+  kMergeSlashes,           // kBase, then repeated slashes become one
+  kDecodeAndMergeSlashes,  // escaped slashes and backslashes are decoded, then kMergeSlashes
+};
+
+// What becomes of x-forwarded-client-cert, in Envoy's words. A certificate is one that has been verified.
+enum class ClientCertDetails : uint8_t {
+  kSanitize,           // it is removed
+  kForwardOnly,        // it is passed on if the client has a certificate, else removed
+  kAppendForward,      // the client's certificate is added to it; without one it is removed
+  kSanitizeSet,        // it says the client's certificate, or is removed
+  kAlwaysForwardOnly,  // it is passed on
+};
+
 struct Globals {
   std::chrono::milliseconds downstream_idle_timeout{180000};  // connection and stream idle; 0: none
   uint32_t max_request_headers_bytes = 60 * 1024;
@@ -41,7 +58,9 @@ struct Globals {
   std::shared_ptr<const Tracing> tracing;    // null: off
   std::shared_ptr<const RetryPolicy> retry;  // of routes that have none of their own; null: the built-in policy
   std::optional<uint32_t> trusted_hops;      // unset: as the flag says
-  bool proxy_protocol = false;               // as the flag
+  PathNormalization path_normalization = PathNormalization::kBase;
+  ClientCertDetails client_cert_details = ClientCertDetails::kSanitizeSet;
+  bool proxy_protocol = false;  // as the flag
   bool access_log = true;
   std::string access_log_format;                    // empty: as the flag says; a valid one
   std::vector<AccessLogFilter> access_log_filters;  // the first whose host matches decides; none: all is logged

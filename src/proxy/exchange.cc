@@ -99,7 +99,7 @@ bool Exchange::start(bool end) {
   config::prefetch_host(*snapshot_, request_.authority);
   const config::Globals& globals = *snapshot_->globals;
   original_path_ = request_.path;
-  if (request_.path != "*") request_.path = normalize_path(request_.path, arena());
+  if (request_.path != "*") request_.path = normalize_path(request_.path, arena(), globals.path_normalization);
 
   const http::ConnectionInfo& connection = downstream_->connection();
   const uint32_t trusted_hops = globals.trusted_hops.value_or(worker_.options().trusted_hops);
@@ -110,6 +110,7 @@ bool Exchange::start(bool end) {
   facts.trusted_hops = trusted_hops;
   facts.start_time_ms = start_wall_us_ / 1000;
   facts.add_x_real_ip = globals.add_x_real_ip;
+  facts.client_cert_details = globals.client_cert_details;
   facts.x_envoy_headers = !globals.disable_x_envoy_headers;
   add_request_fields(request_, facts, worker_.random());
 

@@ -66,75 +66,22 @@ int dot_segment(std::string_view segment) {
   return dots;
 }
 
-}  // namespace
-
-std::string_view format_number(uint64_t value, Arena& arena) {
-  char digits[24];
-  const auto end = std::to_chars(digits, digits + sizeof(digits), value).ptr;
-  return arena.copy({digits, static_cast<size_t>(end - digits)});
+// The value of a client without a verified certificate is empty.
+void forward_client_certificate(http::RequestHead& head, std::string_view value, config::ClientCertDetails details) {
+  using enum config::ClientCertDetails;
+  if (details == kAlwaysForwardOnly) return;
+  if (details == kSanitize || value.empty()) {
+    head.headers.remove(HeaderId::kXForwardedClientCert);
+    return;
+  }
+  if (details == kForwardOnly) return;
+  const std::string_view before =
+      details == kAppendForward ? head.headers.get_joined(HeaderId::kXForwardedClientCert) : std::string_view();
+  head.headers.set(HeaderId::kXForwardedClientCert,
+                   before.empty() ? value : head.headers.arena()->concat(before, ",", value));
 }
 
-net::Address client_address(const http::RequestHead& head, const http::ConnectionInfo& connection,
-                            uint32_t trusted_hops) {
-  if (trusted_hops == 0) return connection.peer;
-  std::string_view list = head.headers.get_joined(HeaderId::kXForwardedFor);
-  std::string_view entry;
-  for (uint32_t hop = 0; hop < trusted_hops; ++hop) {
-    if (list.empty()) return connection.peer;
-    const size_t comma = list.rfind(',');
-    entry = trim(comma == std::string_view::npos ? list : list.substr(comma + 1));
-    list = comma == std::string_view::npos ? std::string_view() : list.substr(0, comma);
-  }
-  const auto parsed = net::Address::parse_ip(entry);
-  return parsed ? *parsed : connection.peer;
-}
-
-void add_request_fields(http::RequestHead& head, const ForwardingFacts& facts, Random& random) {
-  Arena& arena = *head.headers.arena();
-  const http::ConnectionInfo& connection = *facts.connection;
-  const net::Address& peer = connection.peer;
-  const bool internal = facts.trusted_hops == 0 ? is_internal(peer) : is_internal(*facts.client);
-
-  // What only we, or proxies we trust, may say.
-  if (facts.trusted_hops == 0 || !internal) {
-    head.headers.remove_if([](const http::HeaderField& field) { return is_control_field(field.name()); });
-  }
-  head.headers.remove(HeaderId::kXForwardedClientCert);
-  if (!connection.client_certificate_header.empty()) {
-    head.headers.add(HeaderId::kXForwardedClientCert, connection.client_certificate_header);
-  }
-
-  char ip[net::Address::kMaxIpText];
-  const std::string_view peer_ip(ip, peer.format_ip(ip));
-  if (!peer_ip.empty()) {
-    const std::string_view before = head.headers.get_joined(HeaderId::kXForwardedFor);
-    head.headers.set(HeaderId::kXForwardedFor,
-                     before.empty() ? arena.copy(peer_ip) : arena.concat(before, ",", peer_ip));
-  }
-  if (facts.trusted_hops == 0 || !head.headers.has(HeaderId::kXForwardedProto)) {
-    head.headers.set(HeaderId::kXForwardedProto, head.scheme);
-  }
-  if (!internal || !head.headers.has(HeaderId::kXRequestId)) {
-    head.headers.set(HeaderId::kXRequestId, make_request_id(random, arena));
-  }
-  std::string_view external;
-  if (!internal) {
-    char text[net::Address::kMaxIpText];
-    external = arena.copy({text, facts.client->format_ip(text)});
-  }
-  if (facts.x_envoy_headers) {
-    if (internal) {
-      head.headers.set(HeaderId::kXEnvoyInternal, "true");
-    } else {
-      head.headers.set(HeaderId::kXEnvoyExternalAddress, external);
-    }
-  }
-  if (facts.add_x_real_ip && !external.empty()) head.headers.set(HeaderId::kXRealIp, external);
-  head.headers.set(HeaderId::kOriginalHost, head.authority);
-  head.headers.set(HeaderId::kReqStartTime, format_number(facts.start_time_ms, arena));
-}
-
-std::string_view normalize_path(std::string_view target, Arena& arena) {
+std::string_view resolve_dots(std::string_view target, Arena& arena) {
   const size_t query_at = target.find('?');
   const std::string_view path = target.substr(0, query_at);
   bool suspicious = path.find('\\') != std::string_view::npos;
@@ -174,6 +121,112 @@ std::string_view normalize_path(std::string_view target, Arena& arena) {
     size += query.size();
   }
   return {out, size};
+}
+
+// "%2F" and "%5C" of the path.
+std::string_view decode_slashes(std::string_view target, Arena& arena) {
+  const size_t end = std::min(target.find('?'), target.size());
+  const auto escape_at = [&](size_t at) -> char {
+    if (at + 2 >= end || target[at] != '%') return 0;
+    const char low = static_cast<char>(target[at + 2] | 0x20);
+    return target[at + 1] == '2' && low == 'f' ? '/' : target[at + 1] == '5' && low == 'c' ? '\\' : 0;
+  };
+  size_t at = target.find('%');
+  while (at < end && !escape_at(at)) at = target.find('%', at + 1);
+  if (at >= end) return target;
+  char* out = arena.allocate_array<char>(target.size());
+  size_t size = 0;
+  for (size_t i = 0; i < target.size(); ++i) {
+    const char decoded = escape_at(i);
+    out[size++] = decoded ? decoded : target[i];
+    if (decoded) i += 2;
+  }
+  return {out, size};
+}
+
+std::string_view merge_slashes(std::string_view target, Arena& arena) {
+  const size_t end = std::min(target.find('?'), target.size());
+  if (target.substr(0, end).find("//") == std::string_view::npos) return target;
+  char* out = arena.allocate_array<char>(target.size());
+  size_t size = 0;
+  for (size_t i = 0; i < target.size(); ++i) {
+    if (i > 0 && i < end && target[i] == '/' && target[i - 1] == '/') continue;
+    out[size++] = target[i];
+  }
+  return {out, size};
+}
+
+}  // namespace
+
+std::string_view format_number(uint64_t value, Arena& arena) {
+  char digits[24];
+  const auto end = std::to_chars(digits, digits + sizeof(digits), value).ptr;
+  return arena.copy({digits, static_cast<size_t>(end - digits)});
+}
+
+net::Address client_address(const http::RequestHead& head, const http::ConnectionInfo& connection,
+                            uint32_t trusted_hops) {
+  if (trusted_hops == 0) return connection.peer;
+  std::string_view list = head.headers.get_joined(HeaderId::kXForwardedFor);
+  std::string_view entry;
+  for (uint32_t hop = 0; hop < trusted_hops; ++hop) {
+    if (list.empty()) return connection.peer;
+    const size_t comma = list.rfind(',');
+    entry = trim(comma == std::string_view::npos ? list : list.substr(comma + 1));
+    list = comma == std::string_view::npos ? std::string_view() : list.substr(0, comma);
+  }
+  const auto parsed = net::Address::parse_ip(entry);
+  return parsed ? *parsed : connection.peer;
+}
+
+void add_request_fields(http::RequestHead& head, const ForwardingFacts& facts, Random& random) {
+  Arena& arena = *head.headers.arena();
+  const http::ConnectionInfo& connection = *facts.connection;
+  const net::Address& peer = connection.peer;
+  const bool internal = facts.trusted_hops == 0 ? is_internal(peer) : is_internal(*facts.client);
+
+  // What only we, or proxies we trust, may say.
+  if (facts.trusted_hops == 0 || !internal) {
+    head.headers.remove_if([](const http::HeaderField& field) { return is_control_field(field.name()); });
+  }
+  forward_client_certificate(head, connection.client_certificate_header, facts.client_cert_details);
+
+  char ip[net::Address::kMaxIpText];
+  const std::string_view peer_ip(ip, peer.format_ip(ip));
+  if (!peer_ip.empty()) {
+    const std::string_view before = head.headers.get_joined(HeaderId::kXForwardedFor);
+    head.headers.set(HeaderId::kXForwardedFor,
+                     before.empty() ? arena.copy(peer_ip) : arena.concat(before, ",", peer_ip));
+  }
+  if (facts.trusted_hops == 0 || !head.headers.has(HeaderId::kXForwardedProto)) {
+    head.headers.set(HeaderId::kXForwardedProto, head.scheme);
+  }
+  if (!internal || !head.headers.has(HeaderId::kXRequestId)) {
+    head.headers.set(HeaderId::kXRequestId, make_request_id(random, arena));
+  }
+  std::string_view external;
+  if (!internal) {
+    char text[net::Address::kMaxIpText];
+    external = arena.copy({text, facts.client->format_ip(text)});
+  }
+  if (facts.x_envoy_headers) {
+    if (internal) {
+      head.headers.set(HeaderId::kXEnvoyInternal, "true");
+    } else {
+      head.headers.set(HeaderId::kXEnvoyExternalAddress, external);
+    }
+  }
+  if (facts.add_x_real_ip && !external.empty()) head.headers.set(HeaderId::kXRealIp, external);
+  head.headers.set(HeaderId::kOriginalHost, head.authority);
+  head.headers.set(HeaderId::kReqStartTime, format_number(facts.start_time_ms, arena));
+}
+
+std::string_view normalize_path(std::string_view target, Arena& arena, config::PathNormalization kind) {
+  using enum config::PathNormalization;
+  if (kind == kNone) return target;
+  if (kind == kDecodeAndMergeSlashes) target = decode_slashes(target, arena);
+  target = resolve_dots(target, arena);
+  return kind == kBase ? target : merge_slashes(target, arena);
 }
 
 }  // namespace sluice::proxy

@@ -23,14 +23,17 @@ struct ForwardingFacts {
   uint64_t start_time_ms = 0;  // Unix
   bool add_x_real_ip = false;
   bool x_envoy_headers = true;
+  config::ClientCertDetails client_cert_details = config::ClientCertDetails::kSanitizeSet;
 };
 
 // Fields of the request to the upstream that do not depend on the route. Values live in the head's arena.
 void add_request_fields(http::RequestHead& head, const ForwardingFacts& facts, Random& random);
 
-// Resolves dot segments of the path ("/a/./b/../c" → "/a/c"; %2e counts as a dot, a backslash as a slash), keeping
-// repeated slashes, escaped slashes and the query. Returns the path unchanged when there is nothing to do.
-std::string_view normalize_path(std::string_view target, Arena& arena);
+// kBase: resolves dot segments of the path ("/a/./b/../c" → "/a/c"; %2e counts as a dot, a backslash as a slash),
+// keeping repeated slashes and escaped slashes. The query is kept in any case. Returns the path unchanged when there is
+// nothing to do.
+std::string_view normalize_path(std::string_view target, Arena& arena,
+                                config::PathNormalization kind = config::PathNormalization::kBase);
 
 // Formats an unsigned number into the arena.
 std::string_view format_number(uint64_t value, Arena& arena);

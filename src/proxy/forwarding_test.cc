@@ -212,6 +212,58 @@ TEST(RequestFields, ArrivalAndCertificate) {
   EXPECT_EQ(mutual.run().get("x-forwarded-client-cert"), "Hash=1");
 }
 
+TEST(RequestFields, ForwardClientCertDetails) {
+  using enum config::ClientCertDetails;
+  const struct {
+    config::ClientCertDetails details;
+    const char *with, *without;  // a certificate; the field as it leaves, "" if it is removed
+  } cases[] = {
+      {kSanitize, "", ""},
+      {kSanitizeSet, "Hash=1", ""},
+      {kForwardOnly, "By=a, By=b", ""},
+      {kAppendForward, "By=a, By=b,Hash=1", ""},
+      {kAlwaysForwardOnly, "By=a, By=b", "By=a, By=b"},
+  };
+  for (const auto& c : cases) {
+    for (const bool certificate : {true, false}) {
+      Case one("9.9.9.9", {{"x-forwarded-client-cert", "By=a"}, {"x-forwarded-client-cert", "By=b"}});
+      one.facts.client_cert_details = c.details;
+      if (certificate) one.connection.client_certificate_header = "Hash=1";
+      one.run();
+      const std::string got(one.head.headers.get_joined(http::HeaderId::kXForwardedClientCert));
+      EXPECT_EQ(got, certificate ? c.with : c.without) << static_cast<int>(c.details);
+    }
+  }
+  Case first("9.9.9.9", {});
+  first.facts.client_cert_details = kAppendForward;
+  first.connection.client_certificate_header = "Hash=1";
+  EXPECT_EQ(first.run().get("x-forwarded-client-cert"), "Hash=1");
+}
+
+TEST(NormalizePath, Kinds) {
+  using enum config::PathNormalization;
+  const struct {
+    const char *in, *none, *base, *merged, *decoded;
+  } cases[] = {
+      {"/a", "/a", "/a", "/a", "/a"},
+      {"/a/../b", "/a/../b", "/b", "/b", "/b"},
+      {"//a///b//?x=//y", "//a///b//?x=//y", "//a///b//?x=//y", "/a/b/?x=//y", "/a/b/?x=//y"},
+      {"/a%2Fb%2f%2Fc?q=%2F", "/a%2Fb%2f%2Fc?q=%2F", "/a%2Fb%2f%2Fc?q=%2F", "/a%2Fb%2f%2Fc?q=%2F", "/a/b/c?q=%2F"},
+      {"/a%5c..%5Cb", "/a%5c..%5Cb", "/a%5c..%5Cb", "/a%5c..%5Cb", "/b"},
+      {"/a%2f..%2fb", "/a%2f..%2fb", "/a%2f..%2fb", "/a%2f..%2fb", "/b"},
+      {"/a%252Fb%2", "/a%252Fb%2", "/a%252Fb%2", "/a%252Fb%2", "/a%252Fb%2"},
+      {"/a//../b", "/a//../b", "/a/b", "/a/b", "/a/b"},
+      {"/a%2F", "/a%2F", "/a%2F", "/a%2F", "/a/"},
+  };
+  Arena arena;
+  for (const auto& c : cases) {
+    EXPECT_EQ(normalize_path(c.in, arena, kNone), c.none) << c.in;
+    EXPECT_EQ(normalize_path(c.in, arena, kBase), c.base) << c.in;
+    EXPECT_EQ(normalize_path(c.in, arena, kMergeSlashes), c.merged) << c.in;
+    EXPECT_EQ(normalize_path(c.in, arena, kDecodeAndMergeSlashes), c.decoded) << c.in;
+  }
+}
+
 TEST(FormatNumber, Bounds) {
   Arena arena;
   EXPECT_EQ(format_number(0, arena), "0");

@@ -34,6 +34,21 @@ std::vector<std::string> secret_references(const Ingress& ingress) {
   return out;
 }
 
+std::vector<std::string> config_map_references(const Ingress& ingress) {
+  std::vector<std::string> out;
+  for (const Pair& annotation : ingress.meta.annotations) {
+    if (!annotation.key.ends_with("custom-headers") && !annotation.key.ends_with("-set-headers")) continue;
+    const std::string_view reference = trim(annotation.value);
+    if (reference.empty()) continue;
+    std::string key(reference);
+    if (key.find('/') == key.npos) key = ingress.meta.ns + "/" + key;
+    out.push_back(std::move(key));
+  }
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
+}
+
 std::vector<std::string> secret_references(const ConfigMap& map) {
   Diagnostics unused;
   std::vector<std::string> out;

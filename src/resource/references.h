@@ -1,5 +1,5 @@
 #pragma once
-// Which Secrets an object names, so that a source needs to keep only those.
+// Which Secrets and ConfigMaps an object names, so that a source needs to keep only those.
 
 #include <string>
 #include <vector>
@@ -13,7 +13,11 @@ namespace sluice::resource {
 // not exist is simply never found.
 std::vector<std::string> secret_references(const Ingress& ingress);
 
-// The same of ConfigMap higress-https (resource/credentials.h).
+// "namespace/name" of every ConfigMap that an Ingress names, by annotations whose name ends in "custom-headers" or
+// "-set-headers".
+std::vector<std::string> config_map_references(const Ingress& ingress);
+
+// The Secrets of ConfigMap higress-https (resource/credentials.h).
 std::vector<std::string> secret_references(const ConfigMap& map);
 
 }  // namespace sluice::resource

@@ -21,6 +21,11 @@ Json version_document(std::string_view sluice_version) {
           {"platform", "linux/amd64"}};
 }
 
+constexpr std::string_view kVerbs[] = {"create", "delete", "deletecollection", "get",
+                                       "list",   "patch",  "update",           "watch"};
+constexpr std::string_view kEventVerbs[] = {"get", "list"};
+constexpr std::string_view kStatusVerbs[] = {"get", "patch", "update"};
+
 Json group_entry(const GroupVersion& group) {
   const Json version = {{"groupVersion", std::string(group.group) + "/" + std::string(group.version)},
                         {"version", group.version}};
@@ -43,12 +48,75 @@ Json resource_list(std::string_view group, std::string_view version) {
                   {"singularName", info.singular},
                   {"namespaced", info.namespaced},
                   {"kind", info.kind},
-                  {"verbs", {"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}}};
+                  {"verbs", kVerbs}};
     if (!info.short_names.empty()) entry["shortNames"] = info.short_names;
     if (info.in_all) entry["categories"] = {"all"};
     resources.push_back(std::move(entry));
+    if (!info.has_status_subresource()) continue;
+    resources.push_back({{"name", std::string(info.plural) + "/status"},
+                         {"singularName", ""},
+                         {"namespaced", info.namespaced},
+                         {"kind", info.kind},
+                         {"verbs", kStatusVerbs}});
+  }
+  if (group.empty()) {
+    resources.push_back({{"name", "events"},
+                         {"singularName", "event"},
+                         {"namespaced", true},
+                         {"kind", "Event"},
+                         {"shortNames", {"ev"}},
+                         {"verbs", kEventVerbs}});
   }
   return {{"kind", "APIResourceList"}, {"apiVersion", "v1"}, {"groupVersion", group_version}, {"resources", resources}};
+}
+
+// --- aggregated discovery: all resources of all groups in one answer
+
+Json aggregated_version(std::string_view group, std::string_view version) {
+  Json resources = Json::array();
+  for (const KindInfo& info : kinds()) {
+    if (info.group != group || info.version != version) continue;
+    const Json kind = {{"group", info.group}, {"version", info.version}, {"kind", info.kind}};
+    Json entry = {{"resource", info.plural},
+                  {"responseKind", kind},
+                  {"scope", info.namespaced ? "Namespaced" : "Cluster"},
+                  {"singularResource", info.singular},
+                  {"verbs", kVerbs}};
+    if (!info.short_names.empty()) entry["shortNames"] = info.short_names;
+    if (info.in_all) entry["categories"] = {"all"};
+    if (info.has_status_subresource()) {
+      entry["subresources"] =
+          Json::array({{{"subresource", "status"}, {"responseKind", kind}, {"verbs", kStatusVerbs}}});
+    }
+    resources.push_back(std::move(entry));
+  }
+  if (group.empty()) {
+    resources.push_back({{"resource", "events"},
+                         {"responseKind", {{"group", ""}, {"version", "v1"}, {"kind", "Event"}}},
+                         {"scope", "Namespaced"},
+                         {"singularResource", "event"},
+                         {"shortNames", {"ev"}},
+                         {"verbs", kEventVerbs}});
+  }
+  return {{"version", version}, {"freshness", "Current"}, {"resources", std::move(resources)}};
+}
+
+Json aggregated_group(std::string_view group, std::string_view version) {
+  Json metadata = Json::object();
+  if (!group.empty()) metadata["name"] = group;
+  return {{"metadata", std::move(metadata)}, {"versions", Json::array({aggregated_version(group, version)})}};
+}
+
+Json aggregated(bool core) {
+  Json items = Json::array();
+  if (core) items.push_back(aggregated_group("", "v1"));
+  for (const GroupVersion& group : groups()) {
+    if (!core) items.push_back(aggregated_group(group.group, group.version));
+  }
+  return {{"kind", "APIGroupDiscoveryList"},
+          {"apiVersion", "apidiscovery.k8s.io/v2"},
+          {"metadata", Json::object()},
+          {"items", std::move(items)}};
 }
 
 // --- OpenAPI 3: what a client looks for are the fields, and that changes take dryRun and fieldValidation.
@@ -164,6 +232,11 @@ std::optional<std::string> discovery_document(std::string_view path, std::string
   while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
   const std::optional<Json> found = document(path, sluice_version);
   return found ? std::optional(to_text(*found)) : std::nullopt;
+}
+
+std::optional<std::string> aggregated_discovery(std::string_view path, std::string_view accept) {
+  if ((path != "/api" && path != "/apis") || accept.find(kAggregatedDiscovery) == accept.npos) return std::nullopt;
+  return to_text(aggregated(path == "/api"));
 }
 
 }  // namespace sluice::api::kube

@@ -13,4 +13,9 @@ inline constexpr const char* kKubernetesVersion = "v1.36.0";
 // /version, /api, /apis and below, /openapi/…; nothing for other paths.
 std::optional<std::string> discovery_document(std::string_view path, std::string_view sluice_version);
 
+inline constexpr const char* kAggregatedDiscovery =
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+// All groups and their resources at once, at /api and /apis, for clients whose Accept header asks for it.
+std::optional<std::string> aggregated_discovery(std::string_view path, std::string_view accept);
+
 }  // namespace sluice::api::kube

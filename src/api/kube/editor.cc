@@ -6,7 +6,9 @@
 #include <cstdio>
 #include <ctime>
 #include <nlohmann/json.hpp>
+#include <utility>
 
+#include "api/kube/managed_fields.h"
 #include "api/kube/patch.h"
 #include "base/log.h"
 #include "resource/reader.h"
@@ -17,6 +19,8 @@ namespace {
 
 constexpr int kMaxAttempts = 5;
 constexpr size_t kMaxFile = 16u << 20;
+constexpr size_t kMaxConflictsTold = 20;
+constexpr const char* kTooDeep = "Invalid value: the object would be nested too deep";
 
 bool is_directory(const std::string& path) {
   struct stat info;
@@ -58,13 +62,45 @@ std::optional<ApiError> patch(const Edit& edit, Json& body, Json& object) {
       done = apply_strategic_patch(object, body, kind);
       break;
     case PatchType::kApply:
-      done = apply_configuration(object, body, kind);
-      break;
+      break;  // apply_configuration_of()
   }
   if (done.ok()) return std::nullopt;
   // The patch is well-formed, but not for this object.
   ApiError error = invalid(subject_of(edit.key), {{{}, done.error().message}});
   return error;
+}
+
+// As an API server words it; kubectl prints the causes.
+ApiError apply_conflict(const Subject& subject, const std::vector<ManagedFields::Conflict>& conflicts) {
+  ApiError out{409, "Conflict", {}, subject, {}};
+  std::string list;
+  for (const ManagedFields::Conflict& one : conflicts) {
+    if (out.causes.size() == kMaxConflictsTold) break;
+    const std::string text = "conflict with " + one.owner;
+    list += (list.empty() ? "" : "\n") + text + ": " + one.field;
+    out.causes.push_back({one.field, text, "FieldManagerConflict"});
+  }
+  const std::string count = std::to_string(conflicts.size()) + (conflicts.size() == 1 ? " conflict" : " conflicts");
+  out.message = "Apply failed with " + count + ": " + list;
+  return out;
+}
+
+// What a configuration would own: as it is stored, but without what storing fills in.
+Json owned_form(const Json& configuration) {
+  Json out = configuration;
+  const bool typed = find(out, "type");
+  ObjectKey key;
+  if (normalize(out, key) && key.kind->kind == "Secret" && !typed) out.erase("type");
+  return out;
+}
+
+void set_status(Json& object, const Json* status) {
+  if (!object.is_object()) return;
+  if (status) {
+    object["status"] = *status;
+  } else {
+    object.erase("status");
+  }
 }
 
 bool is_immutable(const Json& object) {
@@ -257,6 +293,8 @@ std::optional<ApiError> Editor::plan_create(Job& job, Plan& out) {
   Result<Json> parsed = parse_json(edit.body);
   if (!parsed.ok()) return bad_request("the body of the request " + parsed.error().message);
   Json object = std::move(*parsed);
+  if (info.has_status_subresource()) set_status(object, nullptr);
+  const Json given = object;
   if (auto error = check_given(info, object, edit.validation, job.result.warnings)) return error;
   Json& metadata = object["metadata"];
   if (!metadata.is_object()) metadata = Json::object();
@@ -291,6 +329,14 @@ std::optional<ApiError> Editor::plan_create(Job& job, Plan& out) {
   if (!normalize(object, key)) {
     return invalid(subject_of(out.key), {{"metadata.name", "Invalid value: " + resource::in_quotes(out.key.name) +
                                                                ": should be lower-case letters, digits, '-' and '.'"}});
+  }
+  metadata.erase("managedFields");
+  if (edit.verb == Edit::Verb::kPatch) {
+    ManagedFields managed(metadata, info.kind);
+    managed.apply(edit.manager, info.api_version(), time_text(loop_.wall_us() / 1'000'000), object, owned_form(given),
+                  object);
+    managed.store(metadata);
+    if (depth_of(object) > kMaxDepth) return invalid(subject_of(key), {{"metadata.managedFields", kTooDeep}});
   }
   if (auto error = check_object(key, object, job.result.warnings)) return error;
   const std::string path = path_of(key);
@@ -364,7 +410,17 @@ std::optional<ApiError> Editor::changed_object(Job& job, const Json& now, Json& 
     next = std::move(*body);
   } else {
     next = now;
-    if (auto error = patch(edit, *body, next)) return error;
+    const bool applies = edit.patch == PatchType::kApply;
+    if (auto error = applies ? apply_configuration_of(edit, now, *body, next) : patch(edit, *body, next)) return error;
+  }
+  if (info.has_status_subresource() && edit.status_only) {
+    // The version that the client has seen still counts.
+    Json wanted = std::exchange(next, now);
+    set_status(next, find(wanted, "status"));
+    const Json* given = find(wanted, "metadata");
+    if (given && find(*given, "resourceVersion")) next["metadata"]["resourceVersion"] = (*given)["resourceVersion"];
+  } else if (info.has_status_subresource()) {
+    set_status(next, find(now, "status"));
   }
   if (auto error = check_given(info, next, edit.validation, job.result.warnings, &now)) return error;
   Json& metadata = next["metadata"];
@@ -395,7 +451,16 @@ std::optional<ApiError> Editor::changed_object(Job& job, const Json& now, Json& 
     }
   }
   ObjectKey key;
-  normalize(next, key);
+  if (edit.patch != PatchType::kApply || edit.verb != Edit::Verb::kPatch) {
+    metadata.erase("managedFields");
+    normalize(next, key);
+    ManagedFields managed(old, info.kind);
+    managed.update(edit.manager, info.api_version(), time_text(loop_.wall_us() / 1'000'000), now, next);
+    managed.store(metadata);
+  } else {
+    normalize(next, key);
+  }
+  if (depth_of(next) > kMaxDepth) return invalid(subject, {{"metadata.managedFields", kTooDeep}});
   const bool changed = substance(next) != substance(now);
   if (changed && !info.group.empty()) {
     const Json* generation = find(old, "generation");
@@ -409,6 +474,36 @@ std::optional<ApiError> Editor::changed_object(Job& job, const Json& now, Json& 
                    {{"type", "Invalid value: " + resource::in_quotes(text_of(next, "type")) + ": field is immutable"}});
   }
   return check_object(edit.key, next, job.result.warnings);
+}
+
+// Server-side apply: merges, takes out what the manager applied earlier and doesn't any more, and keeps account of who
+// owns what.
+std::optional<ApiError> Editor::apply_configuration_of(const Edit& edit, const Json& now, Json& configuration,
+                                                       Json& next) {
+  const KindInfo& info = *edit.key.kind;
+  const Subject subject = subject_of(edit.key);
+  if (Json* metadata =
+          configuration.is_object() && configuration["metadata"].is_object() ? &configuration["metadata"] : nullptr) {
+    metadata->erase("managedFields");
+  }
+  const Json owned = owned_form(configuration);
+  ManagedFields managed(*find(now, "metadata"), info.kind);
+  if (const auto conflicts = managed.conflicts(edit.manager, now, owned); !conflicts.empty() && !edit.force) {
+    return apply_conflict(subject, conflicts);
+  }
+  if (Status done = apply_configuration(next, configuration, info.kind); !done.ok()) {
+    return invalid(subject, {{{}, done.error().message}});
+  }
+  if (!next["metadata"].is_object()) return bad_request("metadata should be an object");
+  ObjectKey key;
+  normalize(next, key);
+  if (!managed.apply(edit.manager, info.api_version(), time_text(loop_.wall_us() / 1'000'000), now, owned, next)) {
+    return invalid(subject,
+                   {{"metadata.managedFields",
+                     "Too many: may not have more than " + std::to_string(ManagedFields::kMaxManagers) + " managers"}});
+  }
+  managed.store(next["metadata"]);
+  return std::nullopt;
 }
 
 std::optional<ApiError> Editor::plan_delete(Job& job, Plan& out) {

@@ -41,6 +41,9 @@ struct Edit {
   std::string body;  // JSON
   PatchType patch = PatchType::kMerge;
   bool dry_run = false;
+  bool status_only = false;  // of kinds with that subresource: nothing but the status is changed; else: all but it
+  std::string manager;       // who changes it
+  bool force = false;        // kApply: takes fields from those who own them
   FieldValidation validation = FieldValidation::kWarn;
   // kDelete: what the object must be; empty: anything.
   std::string expected_uid, expected_version;
@@ -87,6 +90,7 @@ class Editor {
   std::optional<ApiError> plan_change(Job& job, Plan& out);
   std::optional<ApiError> plan_delete(Job& job, Plan& out);
   std::optional<ApiError> changed_object(Job& job, const Json& now, Json& next);
+  std::optional<ApiError> apply_configuration_of(const Edit& edit, const Json& now, Json& configuration, Json& next);
   void finish(Job& job, EditResult result);
 
   event::Loop& loop_;

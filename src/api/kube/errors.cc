@@ -26,7 +26,7 @@ std::string ApiError::to_json() const {
   const std::string& kind = code == 422 ? subject.kind : subject.resource;
   if (!kind.empty()) details["kind"] = kind;
   for (const Cause& cause : causes) {
-    Json entry = {{"reason", "FieldValueInvalid"}, {"message", cause.message}};
+    Json entry = {{"reason", cause.reason}, {"message", cause.message}};
     if (!cause.field.empty()) entry["field"] = cause.field;
     details["causes"].push_back(std::move(entry));
   }
@@ -82,6 +82,14 @@ ApiError unsupported_media_type(const std::string& accepted) {
   return {415,
           "UnsupportedMediaType",
           "the body of the request was in an unknown format - accepted media types include: " + accepted,
+          {},
+          {}};
+}
+
+ApiError too_large(size_t limit) {
+  return {413,
+          "RequestEntityTooLarge",
+          "the body of the request is larger than " + std::to_string(limit) + " bytes",
           {},
           {}};
 }

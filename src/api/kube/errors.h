@@ -23,6 +23,7 @@ struct ApiError {
   struct Cause {
     std::string field;
     std::string message;
+    std::string reason = "FieldValueInvalid";
   };
   std::vector<Cause> causes;
 
@@ -42,6 +43,7 @@ ApiError forbidden(const Subject& subject, const std::string& why);
 ApiError unauthorized();
 ApiError method_not_allowed(const std::string& method);
 ApiError unsupported_media_type(const std::string& accepted);
+ApiError too_large(size_t limit);
 ApiError expired();
 ApiError too_many_requests(std::string message);
 ApiError internal_error(std::string message);

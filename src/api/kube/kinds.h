@@ -25,6 +25,8 @@ struct KindInfo {
   std::string_view shape;
 
   std::string api_version() const;
+  // Its status is changed at <name>/status and nowhere else.
+  bool has_status_subresource() const { return kind == "Ingress" || kind == "Service"; }
 };
 
 std::span<const KindInfo> kinds();

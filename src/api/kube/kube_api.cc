@@ -5,7 +5,9 @@
 #include <nlohmann/json.hpp>
 
 #include "api/kube/discovery.h"
+#include "api/kube/events.h"
 #include "api/kube/printer.h"
+#include "api/kube/protobuf.h"
 #include "api/kube/token.h"
 #include "base/base64.h"
 #include "base/log.h"
@@ -17,6 +19,7 @@ constexpr uint64_t kMaxWatchSeconds = 24 * 3600;
 constexpr uint32_t kMinWatchSeconds = 1800;
 constexpr size_t kMaxWarnings = 16;
 constexpr size_t kMaxWarningLength = 256;
+constexpr size_t kMaxManager = 128;
 constexpr size_t kPageLimit = 10'000;
 
 ServiceResponse json_response(int status, std::string body) {
@@ -71,12 +74,24 @@ std::string media_type(const ServiceRequest& request) {
   return type;
 }
 
+Result<std::string> text_of_result(const Result<Json>& value) {
+  if (!value.ok()) return value.error();
+  return to_text(*value);
+}
+
 // The body as JSON; an absent one is empty.
 Result<std::string> json_body(const ServiceRequest& request, const std::string& type) {
   if (!type.ends_with("yaml")) return request.body;
-  Result<Json> parsed = parse_yaml(request.body);
-  if (!parsed.ok()) return parsed.error();
-  return to_text(*parsed);
+  return text_of_result(parse_yaml(request.body));
+}
+
+// Who changes an object: as it says itself, or the first word of its User-Agent but for server-side apply.
+std::string manager_of(const ServiceRequest& request) {
+  std::string given = request.parameter("fieldManager");
+  if (!given.empty() || media_type(request) == "application/apply-patch+yaml") return given;
+  const std::string_view agent = request.header("user-agent");
+  given = std::string(agent.substr(0, std::min({agent.find('/'), agent.find(' '), kMaxManager})));
+  return given.empty() ? "unknown" : given;
 }
 
 std::optional<ApiError> parse_dry_run(const std::vector<std::string>& values, bool* dry_run) {
@@ -119,6 +134,7 @@ struct KubeApi::Target {
   const KindInfo* kind = nullptr;
   std::string ns;
   std::string name;  // empty: the collection
+  bool status = false;
 
   ObjectKey key() const { return {kind, kind->namespaced ? ns : std::string(), name}; }
 
@@ -146,7 +162,12 @@ struct KubeApi::Target {
       next += 2;
     }
     out.kind = find_kind(group, version, parts[next++]);
-    if (!out.kind || parts.size() > next + 1) return std::nullopt;
+    if (!out.kind || parts.size() > next + 2) return std::nullopt;
+    if (parts.size() == next + 2) {
+      if (!out.kind->has_status_subresource() || parts.back() != "status") return std::nullopt;
+      out.status = true;
+      parts.pop_back();
+    }
     if (parts.size() == next + 1) out.name = parts[next];
     if (!out.kind->namespaced && !out.ns.empty()) return std::nullopt;
     if (out.kind->namespaced && out.ns.empty() && !out.name.empty()) return std::nullopt;
@@ -165,6 +186,7 @@ KubeApi::KubeApi(event::Loop& loop, KubeApiOptions options, Editor::Host& host)
           loop,
           [this](const ServiceRequest& request, HttpService::Respond respond) { handle(request, std::move(respond)); },
           kMaxBody) {
+  service_.set_too_large([] { return error_response(too_large(kMaxBody)); });
   store_.set_listener([this](const ObjectEvent& event) { watches_.on_event(event); });
 }
 
@@ -210,9 +232,18 @@ void KubeApi::handle(const ServiceRequest& request, HttpService::Respond respond
       // Clients that know only the binary form of it do without.
       return respond(error_response(no_such_path()));
     }
+    if (auto document = aggregated_discovery(request.path, request.header("accept"))) {
+      ServiceResponse response = json_response(200, std::move(*document));
+      response.content_type = kAggregatedDiscovery;
+      return respond(std::move(response));
+    }
     if (auto document = discovery_document(request.path, options_.version)) {
       return respond(json_response(200, std::move(*document)));
     }
+  }
+  if (is_events_path(request.path)) {
+    return respond(
+        answer_events(request, options_.findings ? options_.findings() : resource::Diagnostics(), store_, now()));
   }
   const auto target = Target::parse(request.path);
   if (!target) return respond(error_response(no_such_path()));
@@ -236,6 +267,9 @@ void KubeApi::review(const ServiceRequest& request, const HttpService::Respond& 
 
 void KubeApi::serve(const ServiceRequest& request, const Target& target, HttpService::Respond respond) {
   const std::string& method = request.method;
+  if (target.status && method != "GET" && method != "PUT" && method != "PATCH") {
+    return respond(error_response(method_not_allowed(method)));
+  }
   if (method == "GET") return respond(target.name.empty() ? list(request, target) : get(request, target.key()));
   if (method == "DELETE") return remove(request, target, std::move(respond));
   const bool to_collection = method == "POST";
@@ -360,13 +394,26 @@ void KubeApi::change(const ServiceRequest& request, const Target& target, HttpSe
           (target.kind->custom ? "" : ", application/strategic-merge-patch+json"))));
     }
     edit.patch = *patch;
-  } else if (!type.empty() && type != "application/json" && type != "application/yaml") {
-    return respond(error_response(unsupported_media_type("application/json, application/yaml")));
+  } else if (!type.empty() && type != "application/json" && type != "application/yaml" &&
+             (type != kProtobufType || !has_protobuf(*target.kind))) {
+    return respond(error_response(
+        unsupported_media_type("application/json, application/yaml" +
+                               (has_protobuf(*target.kind) ? ", " + std::string(kProtobufType) : std::string()))));
   }
-  Result<std::string> body = json_body(request, type);
+  Result<std::string> body = type == kProtobufType ? text_of_result(object_from_protobuf(*target.kind, request.body))
+                                                   : json_body(request, type);
   if (!body.ok()) return respond(error_response(bad_request("the body of the request " + body.error().message)));
   edit.body = std::move(*body);
   if (auto error = parse_dry_run(request.parameters("dryRun"), &edit.dry_run)) return respond(error_response(*error));
+  edit.status_only = target.status;
+  edit.manager = manager_of(request);
+  edit.force = is_true(request.parameter("force"));
+  if (edit.verb == Edit::Verb::kPatch && edit.patch == PatchType::kApply && edit.manager.empty()) {
+    return respond(error_response(bad_request("fieldManager: is required for apply patch")));
+  }
+  if (edit.manager.size() > kMaxManager) {
+    return respond(error_response(bad_request("fieldManager: should have at most 128 characters")));
+  }
   const std::string validation = request.parameter("fieldValidation");
   edit.validation = validation == "Strict"   ? FieldValidation::kStrict
                     : validation == "Ignore" ? FieldValidation::kIgnore
@@ -390,7 +437,9 @@ void KubeApi::remove(const ServiceRequest& request, const Target& target, HttpSe
   edit.key = target.key();
   std::vector<std::string> dry_run = request.parameters("dryRun");
   if (!request.body.empty()) {
-    Result<std::string> text = json_body(request, media_type(request));
+    const std::string type = media_type(request);
+    Result<std::string> text =
+        type == kProtobufType ? text_of_result(delete_options_from_protobuf(request.body)) : json_body(request, type);
     Result<Json> options = text.ok() ? parse_json(*text) : Result<Json>(text.error());
     if (!options.ok())
       return respond(error_response(bad_request("the body of the request " + options.error().message)));

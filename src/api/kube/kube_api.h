@@ -11,6 +11,7 @@
 //
 // Everything happens on the control loop, but for the writing of files.
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,6 +23,7 @@
 #include "base/random.h"
 #include "event/loop.h"
 #include "net/address.h"
+#include "resource/diagnostic.h"
 
 namespace sluice::api::kube {
 
@@ -31,7 +33,8 @@ struct KubeApiOptions {
   std::string certificate_pem;  // with the private key
   std::string root;             // the directory, or the one file, as it begins the paths of its files
   std::string system_namespace;
-  std::string version;  // of Sluice
+  std::string version;                              // of Sluice
+  std::function<resource::Diagnostics()> findings;  // what is wrong with objects now; told as Events
 };
 
 class KubeApi {

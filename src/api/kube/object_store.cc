@@ -122,7 +122,10 @@ bool normalize(Json& object, ObjectKey& key) {
   } else {
     metadata->erase("namespace");
   }
-  for (const char* gone : {"managedFields", "selfLink"}) metadata->erase(gone);
+  metadata->erase("selfLink");
+  if (const Json* managed = kube::find(*metadata, "managedFields"); managed && !managed->is_array()) {
+    metadata->erase("managedFields");
+  }
   make_strings(*metadata, "labels");
   make_strings(*metadata, "annotations");
   if (const Json* created = kube::find(*metadata, "creationTimestamp"); created && !created->is_string()) {

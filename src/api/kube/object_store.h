@@ -53,7 +53,7 @@ struct ObjectEvent {
 };
 
 // Makes a file's object one that the API tells of: the served version, a namespace, strings where strings belong,
-// a Secret's stringData in its data, no managedFields. False: it is no object the API serves.
+// a Secret's stringData in its data. False: it is no object the API serves.
 bool normalize(Json& object, ObjectKey& key);
 // The text kept for an object that has been normalised.
 std::string text_of_object(const KindInfo& info, const Json& object);

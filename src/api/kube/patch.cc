@@ -282,7 +282,8 @@ class StrategicMerge {
         list.push_back(without_directives(item));
       }
     }
-    interleave(list, before, ids_of(patch, key), key);
+    // Server-side apply leaves the items where they are, new ones come last.
+    if (directives_) interleave(list, before, ids_of(patch, key), key);
     return {};
   }
 
@@ -388,6 +389,11 @@ Status check_depth(const Json& value) {
 }
 
 }  // namespace
+
+std::optional<std::string_view> merge_key_of(std::string_view kind, std::string_view path) {
+  const ListRule* rule = rule_of(kind, path);
+  return rule ? std::optional(rule->key) : std::nullopt;
+}
 
 Status apply_json_patch(Json& target, const Json& patch) { return JsonPatch(target).run(patch); }
 

@@ -30,6 +30,16 @@ constexpr uint64_t kFetchRetryMs = 1'000;
 
 std::string file_of(const KindApi& api, const std::string& key) { return std::string(api.plural) + "/" + key; }
 
+// What a file stands for, of the kinds that are kept only while they are named.
+struct Named {
+  const KindApi* api;
+  std::string key;
+};
+Named named_of(const std::string& file) {
+  const KindApi* api = find_kind(file.starts_with("secrets/") ? Kind::kSecret : Kind::kConfigMap);
+  return {api, file.substr(std::string_view(api->plural).size() + 1)};
+}
+
 // The object without what the gateway never reads.
 std::string trimmed(const KindApi& api, const Node& object) {
   std::string out = "{\"apiVersion\":\"" + std::string(api.api_version) + "\",\"kind\":\"" + api.name + "\"";
@@ -92,9 +102,12 @@ uint64_t hash_of(const std::vector<std::string>& addresses) {
 KubeSource::KubeSource(event::Loop& loop, ApiClient& client, KubeOptions options, Consumer& consumer)
     : loop_(loop), client_(client), options_(std::move(options)), consumer_(consumer) {
   for (const KindApi& api : kKinds) {
-    if (api.system_only) {
-      add(api, options_.system_namespace);
-    } else if (!api.namespaced || options_.watch_namespace.empty()) {
+    if (api.system_only) add(api, options_.system_namespace);
+    if (api.kind == Kind::kConfigMap && options_.watch_namespace != options_.system_namespace) {
+      add(api, options_.watch_namespace);  // those that Ingresses name
+    }
+    if (api.system_only) continue;
+    if (!api.namespaced || options_.watch_namespace.empty()) {
       add(api, {});
     } else {
       add(api, options_.watch_namespace);
@@ -123,21 +136,33 @@ void KubeSource::start() {
   log::info("kubernetes", "watching " + client_.access().authority() +
                               (options_.watch_namespace.empty() ? "" : ", namespace " + options_.watch_namespace));
   for (const auto& reflector : reflectors_) {
-    if (reflector->api().kind != Kind::kSecret) reflector->start();
+    if (!only_wanted(*reflector)) reflector->start();
   }
   if (options_.state_directory.empty()) return;
   remove_leftovers(options_.state_directory);
   loop_.arm(cold_timer_, kColdStartMs);
 }
 
-void KubeSource::start_secrets() {
-  if (secrets_started_) return;
+// Of Secrets, and of ConfigMaps outside the system namespace, only those are kept that an Ingress names.
+bool KubeSource::only_wanted(const Reflector& reflector) const {
+  const Kind kind = reflector.api().kind;
+  return kind == Kind::kSecret || (kind == Kind::kConfigMap && reflector.ns() != options_.system_namespace);
+}
+
+// A reflector of all namespaces leaves the system namespace's ConfigMaps to the one that reads them all.
+bool KubeSource::is_others(const Reflector& reflector, const std::string& key) const {
+  return reflector.api().kind == Kind::kConfigMap && only_wanted(reflector) &&
+         key.starts_with(options_.system_namespace + "/");
+}
+
+void KubeSource::start_named() {
+  if (named_started_) return;
   for (const auto& reflector : reflectors_) {
     if (reflector->api().kind == Kind::kIngress && !reflector->settled()) return;
   }
-  secrets_started_ = true;
+  named_started_ = true;
   for (const auto& reflector : reflectors_) {
-    if (reflector->api().kind == Kind::kSecret) reflector->start();
+    if (only_wanted(*reflector)) reflector->start();
   }
 }
 
@@ -145,9 +170,10 @@ void KubeSource::start_secrets() {
 
 void KubeSource::on_object(Reflector& reflector, const std::string& key, const Node& object) {
   const KindApi& api = reflector.api();
-  if (api.kind == Kind::kSecret) {
-    if (!wanted_.contains(key)) return;
-    fetches_.erase(key);  // this is newer
+  if (is_others(reflector, key)) return;
+  if (only_wanted(reflector)) {
+    if (!wanted_.contains(file_of(api, key))) return;
+    fetches_.erase(file_of(api, key));  // this is newer
   }
   if (api.kind == Kind::kService) note_service(key, object);
   put(api, key, object);
@@ -155,6 +181,7 @@ void KubeSource::on_object(Reflector& reflector, const std::string& key, const N
 
 void KubeSource::on_gone(Reflector& reflector, const std::string& key) {
   const KindApi& api = reflector.api();
+  if (is_others(reflector, key)) return;
   if (api.kind == Kind::kIngress) forget_ingress(key);
   if (api.kind == Kind::kService) service_addresses_.erase(key);
   drop(api, key);
@@ -162,7 +189,7 @@ void KubeSource::on_gone(Reflector& reflector, const std::string& key) {
 
 void KubeSource::on_listed(Reflector& reflector) {
   if (synced_) purge(reflector);
-  if (reflector.api().kind == Kind::kIngress) start_secrets();
+  if (reflector.api().kind == Kind::kIngress) start_named();
   loop_.run_soon(*this);
 }
 
@@ -173,6 +200,10 @@ void KubeSource::purge(const Reflector& reflector) {
       std::string(reflector.api().plural) + "/" + (reflector.ns().empty() ? std::string() : reflector.ns() + "/");
   auto at = from_disk_.lower_bound(prefix);
   while (at != from_disk_.end() && at->starts_with(prefix)) {
+    if (is_others(reflector, at->substr(std::string_view(reflector.api().plural).size() + 1))) {
+      ++at;
+      continue;
+    }
     removed_.insert(*at);
     if (state_.erase(*at)) mark_dirty();
     at = from_disk_.erase(at);
@@ -255,7 +286,18 @@ void KubeSource::note_ingress(const std::string& key, const Node& object, const 
   if (parsed.objects.empty() || !parsed.objects[0].object) return;
   const auto& ingress = *resource::as<resource::Ingress>(parsed.objects[0].object);
   facts.accepted = !options_.accepts || options_.accepts(ingress);
-  set_references(key, facts.accepted ? resource::secret_references(ingress) : std::vector<std::string>());
+  std::vector<std::string> files;
+  if (facts.accepted) {
+    for (const std::string& name : resource::secret_references(ingress)) {
+      files.push_back(file_of(*find_kind(Kind::kSecret), name));
+    }
+    for (const std::string& name : resource::config_map_references(ingress)) {
+      if (!name.starts_with(options_.system_namespace + "/")) {
+        files.push_back(file_of(*find_kind(Kind::kConfigMap), name));
+      }
+    }
+  }
+  set_references(key, std::move(files));
 }
 
 // The certificates of higress-https are used by hosts that name none. A version that is refused changes nothing.
@@ -263,6 +305,7 @@ void KubeSource::note_config_map(const std::string& key, const resource::ParsedF
   if (!key.ends_with(std::string("/") + resource::kCredentialsConfigMap)) return;
   if (parsed.objects.empty() || !parsed.objects[0].object) return;
   auto secrets = resource::secret_references(*resource::as<resource::ConfigMap>(parsed.objects[0].object));
+  for (std::string& secret : secrets) secret = file_of(*find_kind(Kind::kSecret), secret);
   if (!secrets.empty()) set_references("ConfigMap " + key, std::move(secrets));
 }
 
@@ -271,57 +314,62 @@ void KubeSource::forget_ingress(const std::string& key) {
   set_references(key, {});
 }
 
-void KubeSource::set_references(const std::string& ingress, std::vector<std::string> secrets) {
+void KubeSource::set_references(const std::string& ingress, std::vector<std::string> files) {
   const auto at = references_.find(ingress);
-  if (at == references_.end() ? secrets.empty() : at->second == secrets) return;
+  if (at == references_.end() ? files.empty() : at->second == files) return;
   const std::vector<std::string> before = at == references_.end() ? std::vector<std::string>() : at->second;
-  for (const std::string& secret : secrets) {
-    if (++wanted_[secret] == 1) want_secret(secret);
+  for (const std::string& file : files) {
+    if (++wanted_[file] == 1) want(file);
   }
-  for (const std::string& secret : before) {
-    if (--wanted_[secret] > 0) continue;
-    wanted_.erase(secret);
-    drop(*find_kind(Kind::kSecret), secret);
+  for (const std::string& file : before) {
+    if (--wanted_[file] > 0) continue;
+    wanted_.erase(file);
+    const Named named = named_of(file);
+    drop(*named.api, named.key);
   }
-  if (secrets.empty()) {
+  if (files.empty()) {
     references_.erase(ingress);
   } else {
-    references_[ingress] = std::move(secrets);
+    references_[ingress] = std::move(files);
   }
 }
 
-void KubeSource::want_secret(const std::string& key) {
-  // Before the Secrets are listed the listing will bring it; afterwards only those that are known need be fetched.
+void KubeSource::want(const std::string& file) {
+  const Named named = named_of(file);
+  // Before they are listed the listing will bring it; afterwards only those that are known need be fetched.
   for (const auto& reflector : reflectors_) {
-    if (reflector->api().kind != Kind::kSecret || !reflector->knows(key)) continue;
-    to_fetch_.push_back(key);
+    if (reflector->api().kind != named.api->kind || !reflector->knows(named.key)) continue;
+    to_fetch_.push_back(file);
     return fetch_more();
   }
 }
 
 void KubeSource::fetch_more() {
   while (!to_fetch_.empty() && fetches_.size() < kMaxFetches) {
-    const std::string key = std::move(to_fetch_.front());
+    const std::string file = std::move(to_fetch_.front());
     to_fetch_.pop_front();
-    if (!wanted_.contains(key) || fetches_.contains(key)) continue;
-    const size_t slash = key.find('/');
+    if (!wanted_.contains(file) || fetches_.contains(file)) continue;
+    const Named named = named_of(file);
+    const size_t slash = named.key.find('/');
     ApiRequest request;
-    request.target = find_kind(Kind::kSecret)->path(key.substr(0, slash)) + "/" + url_encode(key.substr(slash + 1));
-    fetches_[key] = client_.send(std::move(request), [this, key](Result<ApiResponse> result) {
-      fetches_.erase(key);
-      fetched(key, std::move(result));
+    request.target = named.api->path(named.key.substr(0, slash)) + "/" + url_encode(named.key.substr(slash + 1));
+    fetches_[file] = client_.send(std::move(request), [this, file](Result<ApiResponse> result) {
+      fetches_.erase(file);
+      fetched(file, std::move(result));
     });
   }
 }
 
-void KubeSource::fetched(const std::string& key, Result<ApiResponse> result) {
-  if (wanted_.contains(key) && !(result.ok() && result->status == 404)) {
-    const Node* secret = result.ok() && result->status == 200 ? parser_.parse(result->body) : nullptr;
-    if (secret) {
-      put(*find_kind(Kind::kSecret), key, *secret);
+void KubeSource::fetched(const std::string& file, Result<ApiResponse> result) {
+  if (wanted_.contains(file) && !(result.ok() && result->status == 404)) {
+    const Named named = named_of(file);
+    const Node* object = result.ok() && result->status == 200 ? parser_.parse(result->body) : nullptr;
+    if (object) {
+      put(*named.api, named.key, *object);
     } else {
-      log::warning("kubernetes", "Secret " + key + " cannot be read: " + failure_text(result));
-      to_fetch_.push_back(key);
+      log::warning("kubernetes",
+                   std::string(named.api->name) + " " + named.key + " cannot be read: " + failure_text(result));
+      to_fetch_.push_back(file);
       loop_.arm(fetch_timer_, kFetchRetryMs);
       return;
     }

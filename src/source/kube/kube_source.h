@@ -8,8 +8,9 @@
 // With a state directory, the last known objects are written there, and told instead when the API server can't be
 // reached at start; the first complete listing replaces them.
 //
-// Secrets are kept only while an Ingress that is accepted names them. They are listed after the Ingresses; one that
-// is named later is fetched, and the Ingress that names it is told together with it.
+// Secrets, and ConfigMaps outside the system namespace, are kept only while an Ingress that is accepted names them.
+// They are listed after the Ingresses; one that is named later is fetched, and the Ingress that names it is told
+// together with it.
 
 #include <deque>
 #include <functional>
@@ -91,7 +92,9 @@ class KubeSource final : private Reflector::Sink, private event::Task {
 
  private:
   void add(const KindApi& api, const std::string& ns);
-  void start_secrets();
+  bool only_wanted(const Reflector& reflector) const;
+  bool is_others(const Reflector& reflector, const std::string& key) const;
+  void start_named();
   void on_object(Reflector& reflector, const std::string& key, const resource::Node& object) override;
   void on_gone(Reflector& reflector, const std::string& key) override;
   void on_listed(Reflector& reflector) override;
@@ -106,10 +109,10 @@ class KubeSource final : private Reflector::Sink, private event::Task {
   void note_ingress(const std::string& key, const resource::Node& object, const resource::ParsedFile& parsed);
   void note_config_map(const std::string& key, const resource::ParsedFile& parsed);
   void forget_ingress(const std::string& key);
-  void set_references(const std::string& ingress, std::vector<std::string> secrets);
-  void want_secret(const std::string& key);
+  void set_references(const std::string& ingress, std::vector<std::string> files);
+  void want(const std::string& file);
   void fetch_more();
-  void fetched(const std::string& key, Result<ApiResponse> result);
+  void fetched(const std::string& file, Result<ApiResponse> result);
   void note_service(const std::string& key, const resource::Node& object);
   void load_from_disk();
   void on_cold_start();
@@ -122,16 +125,16 @@ class KubeSource final : private Reflector::Sink, private event::Task {
   const KubeOptions options_;
   Consumer& consumer_;
   std::vector<std::unique_ptr<Reflector>> reflectors_;
-  bool secrets_started_ = false;
-  bool synced_ = false;  // everything has been listed, and the consumer told
+  bool named_started_ = false;  // the reflectors of what is kept only while it is named
+  bool synced_ = false;         // everything has been listed, and the consumer told
   bool told_ = false;
 
   std::map<std::string, resource::ParsedFile> changed_;  // by file, not told yet
   std::set<std::string> removed_;
   std::set<std::string> from_disk_;  // files told from disk that the API server has not confirmed
   std::unordered_map<std::string, IngressFacts> ingresses_;
-  std::unordered_map<std::string, std::vector<std::string>> references_;  // Ingress → Secrets, if any
-  std::unordered_map<std::string, uint32_t> wanted_;                      // Secret → how many Ingresses name it
+  std::unordered_map<std::string, std::vector<std::string>> references_;  // Ingress → files, if any
+  std::unordered_map<std::string, uint32_t> wanted_;  // file of a Secret or ConfigMap → how many name it
   std::map<std::string, std::vector<std::string>> service_addresses_;
 
   std::deque<std::string> to_fetch_;

@@ -79,6 +79,15 @@ TEST(FormatTime, IsRfc3339) {
   EXPECT_EQ(format_time(1'706'702'400'000'042, false), "2024-01-31T12:00:00Z");
 }
 
+TEST(ConfigMapReferences, ComeFromAnnotations) {
+  resource::Ingress ingress;
+  ingress.meta.ns = "team";
+  ingress.meta.annotations = {{"nginx.ingress.kubernetes.io/custom-headers", " other/h ", {}},
+                              {"higress.io/auth-proxy-set-headers", "h", {}},
+                              {"higress.io/auth-secret", "s", {}}};
+  EXPECT_EQ(resource::config_map_references(ingress), (std::vector<std::string>{"other/h", "team/h"}));
+}
+
 TEST(SecretReferences, ComeFromTlsAndAnnotations) {
   resource::Ingress ingress;
   ingress.meta.ns = "ns";
