@@ -445,11 +445,6 @@ def test_accepted(lab):
         assert NGINX_ROWS[key][2] == "accepted"
 
 
-def test_ssl_passthrough_is_reported(lab):
-    host = lab.route({"ssl-passthrough": "true"})
-    assert lab.get(host).status == 200 and "ssl-passthrough]: has no effect: TLS ends at the gateway" in lab.messages(host)
-
-
 MALFORMED = {
     "ssl-passthrough": ("x", '"x" is not true or false'),
     "sluice.io/compat": ("envoy", '"envoy" is not one of higress, nginx'),

@@ -289,6 +289,17 @@ std::vector<std::string> without_effect_in_canary(const resource::Ingress& ingre
   return out;
 }
 
+std::vector<std::string> without_effect_in_passthrough(const resource::Ingress& ingress) {
+  std::vector<std::string> out;
+  for (const resource::Pair& pair : ingress.meta.annotations) {
+    const Key key = take_apart(pair.key);
+    const Annotation* annotation = key.name.empty() ? nullptr : find_annotation(key.name);
+    if (!annotation || !key.is_read_by(*annotation) || annotation->if_invalid != IfInvalid::kClose) continue;
+    if (key.name != "whitelist-source-range" && key.name != "denylist-source-range") out.push_back(pair.key);
+  }
+  return out;
+}
+
 std::string annotations_documentation() {
   return "## Higress's annotations\n\n" + documentation(higress_annotations()) +
          "\n## Further annotations of ingress-nginx\n\n### Routing\n\n" + documentation(nginx_annotations()) +

@@ -246,6 +246,7 @@ struct IngressOptions {
   // Services and hosts.
   std::vector<std::string> aliases;
   bool from_to_www = false;
+  bool ssl_passthrough = false;
   ServiceOptions service;
   TlsOptions tls;
 
@@ -277,6 +278,9 @@ std::optional<AnnotationInfo> annotation_info(std::string_view key);
 bool is_gateway_annotation(std::string_view key);
 // The annotations that the Ingress gives and that have no effect because it is a canary: their full keys.
 std::vector<std::string> without_effect_in_canary(const resource::Ingress& ingress);
+
+// Those that keep somebody out, but not out of TLS connections that are passed through: their full keys.
+std::vector<std::string> without_effect_in_passthrough(const resource::Ingress& ingress);
 
 // All tables as Markdown.
 std::string annotations_documentation();

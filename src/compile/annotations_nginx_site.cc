@@ -136,14 +136,6 @@ bool stream_snippet(const AnnotationCall& c) {
   return true;
 }
 
-bool ssl_passthrough(const AnnotationCall& c) {
-  bool on;
-  if (!parse_bool(c.raw, &on, c.error)) return false;
-  if (on)
-    *c.error = "has no effect: TLS ends at the gateway; use backend-protocol: HTTPS to encrypt the way to the service";
-  return true;
-}
-
 constexpr std::string_view kSnippetDifference =
     "`more_set_headers`, `more_clear_headers`, `more_set_input_headers`, `add_header`, `proxy_set_header`, "
     "`proxy_hide_header`, `return`, `rewrite`, `allow` and `deny`, also in `if` on one variable and in `location` are "
@@ -172,9 +164,13 @@ constexpr Annotation kTable[] = {
     {"ssl-prefer-server-ciphers", Prefixes::kNginx, Scope::kHost, prefer_server_ciphers,
      "`false`: of the cipher suites of TLS 1.2 the client's preferred one is taken.", "false", Status::kWorks,
      "Suites of equal strength are always the client's choice."},
-    {"ssl-passthrough", Prefixes::kNginx, Scope::kHost, ssl_passthrough,
-     "TLS goes to the service without being ended here.", "true", Status::kAccepted,
-     "No effect, and reported: TLS ends at the gateway."},
+    {"ssl-passthrough", Prefixes::kBoth, Scope::kHost, to_bool<&O::ssl_passthrough>,
+     "TLS connections for the hosts go, as they are, to the service of path `/`; plain HTTP is routed as ever. The "
+     "oldest "
+     "Ingress of a host decides.",
+     "true", Status::kWorks,
+     "No flag is needed, and wildcard hosts work. Endpoints are connected to directly (nginx: the ClusterIP). Of what "
+     "restricts access only the addresses count for TLS; the others are reported."},
     // Redirects and responses
     {"temporal-redirect-code", Prefixes::kNginx, Scope::kRoute, temporal_code,
      "Status of `temporal-redirect`: 301, 302, 303, 307 or 308; default 302.", "307"},

@@ -49,6 +49,10 @@ class HostTable {
   struct ByAge {
     bool operator()(const IngressEntry* a, const IngressEntry* b) const { return a->age < b->age; }
   };
+  struct Candidate {
+    const HostRoute* route;
+    const IngressEntry* entry;
+  };
   struct Loss {
     const IngressEntry* entry;
     resource::Diagnostic diagnostic;
@@ -60,17 +64,17 @@ class HostTable {
     std::unordered_set<std::string> aliases;  // hosts that stand for this one, or did
     std::vector<Loss> losses;
   };
-  struct Candidate {
-    const HostRoute* route;
-    const IngressEntry* entry;
-  };
-
-  std::shared_ptr<const config::VirtualHost> build(const std::string& name, Host& host) const;
+  std::shared_ptr<const config::VirtualHost> build(const std::string& name, Host& host);
+  void set_passthrough(const std::string& name, std::shared_ptr<const config::PassthroughHost> built);
   void mark(const std::string& name);
+  // Whether TLS for the host is passed through, and where to; null: it is not.
+  static std::shared_ptr<const config::PassthroughHost> passthrough(const std::string& name, Host& host,
+                                                                    const std::vector<Candidate>& rules);
   // Finds out which of the contributors count.
   void choose_contributors(const std::string& name, Host& host) const;
   uint32_t stats_slot(const std::string& route_name);
-  static void lose(Host& host, const Candidate& loser, std::string message);
+  static void lose(Host& host, const Candidate& loser, std::string message,
+                   resource::Severity severity = resource::Severity::kError);
   // Canaries by the base they belong to, oldest first.
   using Canaries = std::unordered_map<const HostRoute*, std::vector<const HostRoute*>>;
   static Canaries canaries_of(Host& host, const std::vector<Candidate>& rules);
@@ -81,6 +85,8 @@ class HostTable {
   std::unordered_map<std::string, Host> hosts_;
   std::unordered_set<std::string> marked_;
   std::unordered_set<std::string> mtls_;
+  config::PersistentMap<config::PassthroughHost> passthroughs_;
+  bool passthroughs_changed_ = false;
   std::unordered_map<std::string, uint32_t> stats_slots_;  // by route name; never shrinks
   std::vector<std::pair<uint32_t, std::shared_ptr<const std::string>>> new_names_;
 };

@@ -52,7 +52,9 @@ class IngressCompiler {
       aliases();
       www_redirects();
       tls();
+      if (annotations_.ssl_passthrough) passthrough();
     }
+    out_.canary = canary_ != nullptr;
     return std::move(out_);
   }
 
@@ -583,6 +585,24 @@ class IngressCompiler {
       if (entry) use.secret = {ingress_.meta.ns, entry->secret};
       out_.tls.push_back(std::move(use));
     }
+  }
+
+  void passthrough() {
+    PassthroughUse use;
+    use.refused = !refusal_.empty();
+    for (const auto& [texts, networks] :
+         {std::pair{&annotations_.addresses.allow, &use.allow}, std::pair{&annotations_.addresses.deny, &use.deny}}) {
+      for (const std::string& text : *texts) {
+        if (auto network = net::Cidr::parse(text)) networks->push_back(std::move(*network));
+      }
+    }
+    std::string unused;
+    for (const std::string& key : without_effect_in_passthrough(ingress_)) unused += (unused.empty() ? "" : ", ") + key;
+    if (!unused.empty()) {
+      report_annotation(Severity::kWarning, "ssl-passthrough",
+                        "TLS connections are passed through, so that these hold for plain HTTP only: " + unused);
+    }
+    out_.passthrough = std::move(use);
   }
 
   const resource::Ingress& ingress_;

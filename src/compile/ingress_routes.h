@@ -59,6 +59,12 @@ struct HostRoute {
   void seal();
 };
 
+// What is asked of an Ingress's hosts with ssl-passthrough.
+struct PassthroughUse {
+  std::vector<net::Cidr> allow, deny;
+  bool refused = false;  // as config::PassthroughHost
+};
+
 struct CompiledIngress {
   struct Host {
     std::string name;
@@ -90,6 +96,8 @@ struct CompiledIngress {
   };
   std::vector<TlsUse> tls;
   TlsOptions tls_options;
+  std::optional<PassthroughUse> passthrough;
+  bool canary = false;  // has no hosts of its own
 
   resource::Diagnostics diagnostics;
 };

@@ -6,7 +6,6 @@
 #include "base/hash.h"
 #include "config/router.h"
 #include "http/request_values.h"
-#include "net/proxy_protocol.h"
 #include "plugins/variables.h"
 #include "proxy/call_out.h"
 #include "proxy/forwarding.h"
@@ -364,11 +363,7 @@ UpstreamRequest::Target Exchange::target_of(upstream::ClusterState& cluster) {
     set_cookie_ = nullptr;  // renew_affinity() sets it
   }
   if (cluster.config().send_proxy_protocol) {
-    const net::Address& local = downstream_->connection().local;
-    const std::string header = cluster.config().send_proxy_protocol == 1
-                                   ? net::write_proxy_protocol_v1(downstream_->connection().peer, local)
-                                   : net::write_proxy_protocol_v2(downstream_->connection().peer, local);
-    target.proxy_header = arena().copy(header);
+    target.proxy_header = arena().copy(proxy_header(cluster.config(), downstream_->connection()));
   }
   return target;
 }
