@@ -93,7 +93,7 @@ constexpr Annotation kTable[] = {
     {"limit-burst-multiplier", Prefixes::kBoth, Scope::kRoute, limit_burst, "Default 5.", "2"},
     {"limit-connections", Prefixes::kBoth, Scope::kRoute, limit_connections,
      "Requests of one client address in progress. More are answered 503.", "20", Status::kWorks,
-     "A WebSocket counts until the upstream has agreed to it."},
+     "A WebSocket counts until it ends."},
     {"limit-allowlist", Prefixes::kBoth, Scope::kRoute, limit_exempt,
      "Addresses (IP or CIDR) that `limit-rps`, `limit-rpm` and `limit-connections` do not hold for.", "10.0.0.0/8"},
     {"limit-whitelist", Prefixes::kBoth, Scope::kRoute, limit_exempt, "Another name for it; both lists count.",

@@ -70,6 +70,7 @@ class Exchange final : public http::StreamHandler,
   struct TunnelRecord {
     std::unique_ptr<char[]> storage;
     LogRecord record;
+    std::vector<std::unique_ptr<filter::TunnelHold>> holds;
   };
 
   // FilterRun::Sink

@@ -373,9 +373,11 @@ void Exchange::begin_tunnel() {
   pace_ = nullptr;
   request_end_ = false;
   upstream_done_ = false;
+  auto holds = filters_.begin_tunnel();
   filters_.finish(*this);
 
   tunnel_ = compact_texts();
+  tunnel_->holds = std::move(holds);
   response_ = nullptr;
   upstream_.compact(tunnel_->record.upstream_host, tunnel_->record.upstream_local_address);
   log_fields_ = nullptr;
