@@ -8,7 +8,7 @@ import time
 import pytest
 
 from harness import Backend, simple_response, wait_until
-from peers import Authority, load_pair, service
+from peers import Authority, load_pair, opaque_secret, service, tls_secret
 from test_annotations import NGINX_ROWS, Lab, full
 
 
@@ -236,7 +236,76 @@ def test_upstream_tls(lab):
     backend.stop()
 
 
+def test_upstream_verify_depth(lab):
+    root = Authority("Root", levels=2)
+    middle = Authority("Middle", above=root, levels=1)
+    lower = Authority("Lower", above=middle)
+    certificate, key = lower.issue("internal.test")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    load_pair(context, (certificate + lower.pem + middle.pem, key))
+    backend = Backend(context=context)
+    lab.give("depth-ca", opaque_secret("depth-ca", namespace="default", ca_crt=root.pem))
+    for depth, status in (("1", 503), ("2", 200), ("", 200)):
+        backend_service(lab, f"depth{depth}", backend)
+        host = lab.route({"backend-protocol": "HTTPS", "proxy-ssl-secret": "depth-ca", "proxy-ssl-verify": "on",
+                          "proxy-ssl-server-name": "on", "proxy-ssl-name": "internal.test",
+                          **({"proxy-ssl-verify-depth": depth} if depth else {})}, backend=f"depth{depth}")
+        assert lab.get(host).status == status, depth
+    backend.stop()
+
+
 # --- hosts
+
+
+def over_tls(lab, host, context=None, path="/"):
+    """(the response, the names of the certificate that was shown, the cipher suite)"""
+    context = context or lab.authority.client_context()
+    with lab.gateway.connect(tls=True, context=context, server_hostname=host) as client:
+        names = {value for _, value in client.socket.getpeercert()["subjectAltName"]}
+        client.request("GET", path, host=host)
+        return client.response(), names, client.socket.cipher()[0]
+
+
+def test_tls_of_aliases_and_www(lab):
+    """The certificate of spec.tls is the alias's and the www host's too; the redirect keeps https."""
+    host = lab.host()
+    pair = lab.authority.issue(host, "a." + host, "*.w." + host, "www." + host)
+    lab.give("alias-cert", tls_secret("alias-cert", pair, namespace="default"))
+    lab.apply(host, lab.ingress(host, {"server-alias": f"a.{host}, *.w.{host}", "from-to-www-redirect": "true"}, tls="alias-cert"))
+    for name in (host, "a." + host, "q.w." + host):
+        answer, names, _ = over_tls(lab, name)
+        assert answer.body == b"base" and host in names
+    answer, names, _ = over_tls(lab, "www." + host, path="/p?q=1")
+    assert (answer.status, answer.header("location")) == (308, f"https://{host}/p?q=1") and host in names
+    assert lab.get("www." + host, "/p").header("location") == f"http://{host}/p"
+    # An alias that has rules of its own shows its own certificate.
+    own = lab.authority.issue("a." + host)
+    lab.give("own-cert", tls_secret("own-cert", own, namespace="default"))
+    lab.apply("alias-tls", lab.ingress("a." + host, {}, "next", name="alias-tls", created=9, tls="own-cert"))
+    answer, names, _ = over_tls(lab, "a." + host)
+    assert answer.body == b"next" and names == {"a." + host}
+    lab.apply("alias-tls", lab.ingress("gone." + host, {}, "next", name="alias-tls", created=9))
+    assert over_tls(lab, "a." + host)[0].body == b"base"
+
+
+def test_cipher_suites(lab):
+    host = lab.host()
+    lab.give("cipher-cert", tls_secret("cipher-cert", lab.authority.issue(host), namespace="default"))
+    short, long, chacha = ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305")
+
+    def chosen(annotations, *offered):
+        lab.apply(host, lab.ingress(host, annotations, tls="cipher-cert"))
+        context = lab.authority.client_context(maximum=ssl.TLSVersion.TLSv1_2)
+        context.set_ciphers(":".join(offered))
+        return over_tls(lab, host, context)[2]
+    assert chosen({"ssl-ciphers": long}, short, long) == long
+    assert chosen({"ssl-ciphers": f"{chacha}:RC4"}, short, long, chacha) == chacha
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        chosen({"ssl-ciphers": long}, short)
+    order = {"ssl-ciphers": f"{long}:{short}"}
+    assert chosen(order, short, long) == long
+    assert chosen({**order, "ssl-prefer-server-ciphers": "true"}, short, long) == long
+    assert chosen({**order, "ssl-prefer-server-ciphers": "false"}, short, long) == short
 
 
 def test_server_alias(lab):
@@ -446,6 +515,12 @@ def test_accepted(lab):
 
 
 MALFORMED = {
+    "server-snippet": ("return 200", "is not ended by ;"),
+    "configuration-snippet": ("if ($host = x) {", "a block is not closed by }"),
+    "proxy-redirect-from": ("~(", '"(" is not a regular expression'),
+    "proxy-redirect-to": ("$nope", '"$nope" is not a variable'),
+    "sluice.io/filters": ("{x", "syntax error"),
+    "sluice.io/upstream": ("{x: 1}", "x: unknown field"),
     "ssl-passthrough": ("x", '"x" is not true or false'),
     "sluice.io/compat": ("envoy", '"envoy" is not one of higress, nginx'),
     "proxy-connect-timeout": ("5s", '"5s" is not a whole number'),
@@ -477,12 +552,20 @@ MALFORMED = {
 }
 
 
+# Without these it has no effect.
+WITH = {"proxy-redirect-to": {"proxy-redirect-from": "http://x/"}}
+
+
 def test_malformed_values(lab):
     hosts = {key: lab.host() for key in MALFORMED}
-    lab.apply("malformed", *[lab.ingress(hosts[key], {full(key): value, "response-header-control-add": "x-other works"})
+    lab.apply("malformed", *[lab.ingress(hosts[key], {**WITH.get(key, {}), full(key): value, "response-header-control-add": "x-other works"})
                              for key, (value, _) in MALFORMED.items()])
     for key, (_, message) in MALFORMED.items():
         told = lab.messages(hosts[key])
-        assert f"metadata.annotations[{full(key)}]: " in told and message in told, (key, told)
+        blamed = next(iter(WITH.get(key, {key: ""})))
+        assert f"metadata.annotations[{full(blamed)}]: " in told and message in told, (key, told)
         answer = lab.get(hosts[key])
-        assert answer.status == 200 and answer.header("x-other") == "works", key
+        if key in NGINX_ROWS and NGINX_ROWS[key][3]:
+            assert answer.status == 503, key
+        else:
+            assert answer.status == 200 and answer.header("x-other") == "works", key

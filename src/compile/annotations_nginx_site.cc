@@ -60,6 +60,16 @@ bool no_interception(const AnnotationCall& c) {
   return c.out.fallback.intercept = !on, true;
 }
 
+bool redirect_from(const AnnotationCall& c) {
+  std::string_view pattern = c.value;
+  if (pattern.starts_with('~')) {
+    pattern.remove_prefix(pattern.starts_with("~*") ? 2 : 1);
+    std::shared_ptr<const re2::RE2> unused;
+    if (!compile_regex(trim(pattern), &unused, c.error)) return false;
+  }
+  return c.out.redirect_from = c.value, true;
+}
+
 // "off", or lines or `;`-separated pairs "from to".
 bool rewrite_pairs(const AnnotationCall& c, std::vector<std::pair<std::string, std::string>>* out) {
   out->clear();
@@ -178,7 +188,7 @@ constexpr Annotation kTable[] = {
      "`from to`: replaces the Domain of cookies that the service sets. `off`: none.", "internal.example example.com"},
     {"proxy-cookie-path", Prefixes::kNginx, Scope::kRoute, cookie_path,
      "`from to`: replaces the beginning of the Path of cookies. `off`: none.", "/app/ /"},
-    {"proxy-redirect-from", Prefixes::kNginx, Scope::kRoute, to_text<&O::redirect_from>,
+    {"proxy-redirect-from", Prefixes::kNginx, Scope::kRoute, redirect_from,
      "Beginning of Location and Refresh that is replaced, or a regular expression after `~`. `off`, `default`: none.",
      "http://internal:8080/"},
     {"proxy-redirect-to", Prefixes::kNginx, Scope::kRoute, to_text<&O::redirect_to>,
