@@ -1,5 +1,6 @@
 """The annotations of ingress-nginx that Higress lacks, about hosts, upstreams, responses and snippets: in the real binary."""
 
+import json
 import re
 import ssl
 import threading
@@ -8,7 +9,7 @@ import time
 import pytest
 
 from harness import Backend, simple_response, wait_until
-from peers import Authority, load_pair, opaque_secret, service, tls_secret
+from peers import Authority, load_pair, manifest, opaque_secret, service, tls_secret
 from test_annotations import NGINX_ROWS, Lab, full
 
 
@@ -495,6 +496,100 @@ def test_compat_cors(lab):
     preflight = {"origin": "http://o.test", "access-control-request-method": "PUT"}
     host = lab.route({"enable-cors": "true", "sluice.io/compat": "nginx"})
     assert "If-Modified-Since" in lab.get(host, method="OPTIONS", headers=preflight).header("access-control-allow-headers")
+
+
+def test_compat_ssl_redirect(lab):
+    """nginx redirects to https where the host has a certificate, unless it is told not to."""
+    pair = lab.authority.issue("x.test")
+    lab.give("compat-cert", tls_secret("compat-cert", pair, namespace="default"))
+
+    def status(annotations, **options):
+        return lab.get(lab.route({"sluice.io/compat": "nginx", **annotations}, **options)).status
+    assert status({}, tls="compat-cert") == 308 and status({}) == 200
+    assert status({"ssl-redirect": "false"}, tls="compat-cert") == 200
+    assert status({"ssl-redirect": "true"}) == 200 and status({"ssl-redirect": "true"}, tls="compat-cert") == 308
+    assert status({"force-ssl-redirect": "true"}) == 308
+    assert status({"temporal-redirect": "http://x.test/"}, tls="compat-cert") == 302
+    assert lab.get(lab.route({}, tls="compat-cert")).status == 200  # Higress does not
+    host = lab.host()
+    lab.give("tls-cert", tls_secret("tls-cert", lab.authority.issue(host), namespace="default"))
+    lab.apply(host, lab.ingress(host, {"sluice.io/compat": "nginx"}, tls="tls-cert"))
+    assert over_tls(lab, host)[0].status == 200  # over https is none
+
+
+def test_compat_next_upstream(lab):
+    """tries counts the first one; timeout is for all of them."""
+    times = []
+
+    def refuse(request, connection):
+        times.append(time.monotonic())
+        time.sleep(0.7)
+        return simple_response(status="503 X")
+    with Backend(refuse) as backend:
+        backend_service(lab, "refusing", backend)
+
+        def tries(compat, **annotations):
+            times.clear()
+            host = lab.route({"sluice.io/compat": compat, "proxy-next-upstream": "http_503",
+                              **{key.replace("_", "-"): value for key, value in annotations.items()}}, backend="refusing")
+            assert lab.get(host).status == 503
+            return len(times)
+        assert tries("nginx", proxy_next_upstream_tries="2") == 2 and tries("higress", proxy_next_upstream_tries="2") == 3
+        assert tries("nginx", proxy_next_upstream_tries="4", proxy_next_upstream_timeout="1") == 2
+        assert tries("nginx", proxy_next_upstream_tries="1") == 1
+
+
+def test_compat_default_backend(lab):
+    """The default backend is told what it takes over from."""
+    names = ("x-code", "x-format", "x-original-uri", "x-namespace", "x-ingress-name", "x-service-name", "x-service-port")
+    for compat in ("nginx", "higress"):
+        host = lab.route({"sluice.io/compat": compat, "default-backend": "fallback", "custom-http-errors": "404"})
+        assert lab.get(host, "/status/404?q=1", headers={"accept": "text/html", "x-code": "7"}).body == b"fallback"
+        request = lab.last()
+        told = [request.header(name) for name in names]
+        if compat == "nginx":
+            assert told == ["404", "text/html", "/status/404?q=1", "default", host.replace(".", "-"), "base", "80"]
+            assert request.header("x-request-id")
+        else:
+            assert told == ["7"] + [None] * 6
+        host = lab.route({"sluice.io/compat": compat, "default-backend": "fallback"}, backend="empty")
+        assert lab.get(host, "/any").body == b"fallback"
+        assert lab.last().header("x-service-name") == ("empty" if compat == "nginx" else None)
+        assert lab.last().header("x-code") == ("503" if compat == "nginx" else None)
+
+
+def test_compat_for_all(start_gateway, start_backend):
+    """The Ingress's own word, then higress-config's, then the flag's; live."""
+    backend = start_backend()
+
+    def rule(name, **annotations):
+        return json.dumps({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {
+            "name": name, "namespace": "default", "annotations": {"nginx.ingress.kubernetes.io/use-regex": "true", **annotations}},
+            "spec": {"ingressClassName": "higress", "rules": [{"host": f"{name}.test", "http": {"paths": [{
+                "path": "/a[0-9]", "pathType": "ImplementationSpecific",
+                "backend": {"service": {"name": "be", "port": {"number": 80}}}}]}}]}}) + "\n"
+
+    def options(compat):
+        return manifest("ConfigMap", "higress-config", namespace="higress-system", data={"higress": f"sluice: {{compat: {compat}}}\n"})
+    text = "".join([service("be", 80, backend.port), "---\n", rule("silent"), "---\n",
+                    rule("nginx", **{"sluice.io/compat": "nginx"}), "---\n", rule("higress", **{"sluice.io/compat": "higress"})])
+
+    def any_case(gateway):  # whose paths are matched in any case: those with nginx's meaning
+        return [name for name in ("silent", "nginx", "higress") if gateway.get("/A1", host=name + ".test").status == 200]
+    gateway = start_gateway(text)
+    assert any_case(gateway) == ["nginx"]
+    gateway.apply("options.yaml", options("nginx"))
+    assert any_case(gateway) == ["silent", "nginx"]
+    before = gateway.version()
+    gateway.write("options.yaml", options("envoy"))
+    wait_until(lambda: "is not one of higress, nginx" in gateway.admin("/objects"))
+    assert any_case(gateway) == ["silent", "nginx"] and gateway.version() == before  # the previous options stay
+    gateway.apply("options.yaml", options("higress"))
+    assert any_case(gateway) == ["nginx"]
+    gateway = start_gateway(text, "--compat", "nginx")
+    assert any_case(gateway) == ["silent", "nginx"]
+    gateway.apply("options.yaml", options("higress"))
+    assert any_case(gateway) == ["nginx"]
 
 
 # --- accepted, and what can't be understood

@@ -130,8 +130,10 @@ bool permanent_code(const AnnotationCall& c) {
 bool ssl_redirect(const AnnotationCall& c) {
   bool on;
   if (!parse_bool(c.raw, &on, c.error)) return false;
-  return c.out.redirect.to_https |= on, true;
+  return c.out.redirect.to_https = on, true;
 }
+
+bool force_ssl_redirect(const AnnotationCall& c) { return parse_bool(c.raw, &c.out.redirect.force_https, c.error); }
 
 bool app_root(const AnnotationCall& c) { return absolute_path(c, &c.out.app_root); }
 

@@ -80,8 +80,10 @@ struct Given {
 
 class AnnotationReader {
  public:
-  AnnotationReader(const resource::Ingress& ingress, resource::Diagnostics& diagnostics)
-      : ingress_(ingress), diagnostics_(diagnostics) {}
+  AnnotationReader(const resource::Ingress& ingress, bool as_nginx, resource::Diagnostics& diagnostics)
+      : ingress_(ingress), diagnostics_(diagnostics) {
+    out_.as_nginx = as_nginx;
+  }
 
   IngressOptions read() {
     for (const resource::Pair& pair : ingress_.meta.annotations) collect(pair);
@@ -247,8 +249,8 @@ bool bounded_int(const AnnotationCall& c, int64_t min, int64_t max, int64_t* out
   return *out = value, true;
 }
 
-IngressOptions parse_annotations(const resource::Ingress& ingress, resource::Diagnostics& out) {
-  return AnnotationReader(ingress, out).read();
+IngressOptions parse_annotations(const resource::Ingress& ingress, bool as_nginx, resource::Diagnostics& out) {
+  return AnnotationReader(ingress, as_nginx, out).read();
 }
 
 namespace {

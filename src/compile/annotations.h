@@ -114,7 +114,8 @@ struct RedirectOptions {
   std::string temporal, permanent;
   int64_t temporal_code = 302;
   int64_t permanent_code = 301;
-  bool to_https = false;
+  std::optional<bool> to_https;  // ssl-redirect
+  bool force_https = false;      // force-ssl-redirect
 };
 
 struct FilterOptions {
@@ -255,8 +256,9 @@ struct IngressOptions {
   }
 };
 
-// Reads all annotations of the Ingress. Messages are appended to `out`.
-IngressOptions parse_annotations(const resource::Ingress& ingress, resource::Diagnostics& out);
+// Reads all annotations of the Ingress. Messages are appended to `out`. `as_nginx`: whose meaning holds if the Ingress
+// does not say.
+IngressOptions parse_annotations(const resource::Ingress& ingress, bool as_nginx, resource::Diagnostics& out);
 
 // What an annotation applies to. The routes of a canary Ingress are copies of their base's: of kRoute annotations a
 // canary keeps only those that say so (kCanaryRoute).

@@ -91,14 +91,17 @@ constexpr Annotation kTable[] = {
      Status::kWorks, "300 and 304 to 306 act as 301, with a message."},
     {"ssl-redirect", Prefixes::kBoth, Scope::kRoute, ssl_redirect,
      "Requests without TLS are redirected to https with 308.", "true", Status::kWorks,
-     "Off by default, as in Higress; decided by the connection, so that other ports than 443 do not loop."},
-    {"force-ssl-redirect", Prefixes::kBoth, Scope::kRoute, ssl_redirect, "The same.", "true"},
+     "Off by default, as in Higress (with `sluice.io/compat: nginx` on where the Ingress has a certificate for the "
+     "host, and only there); decided by the connection, so that other ports than 443 do not loop."},
+    {"force-ssl-redirect", Prefixes::kBoth, Scope::kRoute, force_ssl_redirect, "The same.", "true"},
     {"default-backend", Prefixes::kBoth, Scope::kRoute, default_backend,
      "Service that takes over when the route's has no usable endpoint. Its first port is used.", "ns/fallback"},
     {"custom-http-errors", Prefixes::kBoth, Scope::kRoute, error_codes,
      "On a response with one of these statuses the client gets that of `default-backend` instead, asked for `/` "
      "without a body.",
-     "404,503", Status::kWorks, "Holds for errors that the gateway makes itself too."},
+     "404,503", Status::kWorks,
+     "Holds for errors that the gateway makes itself too. With `sluice.io/compat: nginx` the service is told of the "
+     "error in `X-Code`, `X-Format`, `X-Original-URI` and so on."},
     // Mirroring
     {"mirror-target-service", Prefixes::kBoth, Scope::kRoute, mirror_service,
      "A copy of each request goes to this Service, `-shadow` appended to its host; the answer is dropped.",
@@ -117,9 +120,10 @@ constexpr Annotation kTable[] = {
      "`non_idempotent`, `off`.",
      "error timeout http_429"},
     {"proxy-next-upstream-tries", Prefixes::kBoth, Scope::kRoute, retry_tries,
-     "Retries after the first try; default 3, 0: none.", "2", Status::kWorks, "nginx counts the first try too."},
+     "Retries after the first try; default 3, 0: none.", "2", Status::kWorks,
+     "nginx (and `sluice.io/compat: nginx`) counts the first try too."},
     {"proxy-next-upstream-timeout", Prefixes::kBoth, Scope::kRoute, retry_timeout, "Seconds for each try.", "3",
-     Status::kWorks, "nginx: for all of them."},
+     Status::kWorks, "nginx (and `sluice.io/compat: nginx`): for all of them."},
     {"route-limit-rpm", Prefixes::kHigress, Scope::kRoute, part_int<&O::rate_limit, &RateLimitOptions::rpm>,
      "Requests per minute of each route and gateway; others get 429. Beats `route-limit-rps`.", "600", Status::kWorks,
      "The bucket fills evenly (Higress: at once each minute)."},

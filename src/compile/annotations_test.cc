@@ -29,7 +29,7 @@ Parsed parse(const std::vector<std::pair<std::string, std::string>>& annotations
             [](auto& a, auto& b) { return a.key < b.key; });
   Parsed out;
   resource::Diagnostics diagnostics;
-  out.options = parse_annotations(ingress, diagnostics);
+  out.options = parse_annotations(ingress, false, diagnostics);
   out.messages = World::show(diagnostics);
   return out;
 }

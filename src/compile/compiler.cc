@@ -19,7 +19,9 @@ Compiler::Compiler(const resource::Store& store, Options options)
       clusters_(store_, options_, contexts_),
       tls_(store_, options_, contexts_),
       globals_(std::make_shared<config::Globals>()),
-      snapshot_(std::make_shared<config::Snapshot>()) {}
+      snapshot_(std::make_shared<config::Snapshot>()) {
+  defaults_.as_nginx = options_.as_nginx;
+}
 
 Compiler::~Compiler() = default;
 
@@ -99,8 +101,8 @@ void Compiler::on_globals(const resource::ObjectPtr& object) {
   if (!object) return;  // deleted: the options stay
   auto parsed = parse_globals(*as<resource::ConfigMap>(object), filters_, options_, globals_diagnostics_);
   if (!parsed) return;
-  if (!(parsed->auth == global_auth_)) {
-    global_auth_ = std::move(parsed->auth);
+  if (!(parsed->ingresses == defaults_)) {
+    defaults_ = std::move(parsed->ingresses);
     for (const auto& [key, entry] : ingresses_) marked_.insert(key);
   }
   set_tracing(parsed->tracing, parsed->globals);
@@ -175,7 +177,7 @@ void Compiler::compile(const resource::ObjectKey& key) {
   if (object && is_accepted(*object, options_)) {
     fresh = std::make_unique<IngressEntry>();
     fresh->age = Age::of(object->meta);
-    fresh->compiled = compile_ingress(*object, store_, options_, global_auth_, clusters_, filters_);
+    fresh->compiled = compile_ingress(*object, store_, options_, defaults_, clusters_, filters_);
     fresh->object = std::move(object);
   }
   // The new one takes its clusters before the old one gives them back, so that they keep their

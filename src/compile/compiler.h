@@ -91,7 +91,7 @@ class Compiler {
   std::unordered_map<std::string, std::unordered_set<resource::ObjectKey, resource::ObjectKeyHash>> needs_;
   std::unordered_set<resource::ObjectKey, resource::ObjectKeyHash> marked_;
   std::shared_ptr<const config::Globals> globals_;
-  ExternalAuthOptions global_auth_;  // of higress-config
+  IngressDefaults defaults_;
   resource::Diagnostics globals_diagnostics_;
   struct TracingTarget {
     ClusterKey key;

@@ -118,9 +118,16 @@ class FilterCache {
 // Whether this gateway serves the Ingress (its class).
 bool is_accepted(const resource::Ingress& ingress, const Options& options);
 
+// What higress-config decides for all Ingresses that say nothing else.
+struct IngressDefaults {
+  ExternalAuthOptions auth;  // no URL: none
+  bool as_nginx = false;
+  bool operator==(const IngressDefaults&) const = default;
+};
+
 // Acquires the clusters it lists in the result; the caller releases them when the result is
 // replaced.
 CompiledIngress compile_ingress(const resource::Ingress& ingress, const resource::Store& store, const Options& options,
-                                const ExternalAuthOptions& global_auth, ClusterTable& clusters, FilterCache& filters);
+                                const IngressDefaults& defaults, ClusterTable& clusters, FilterCache& filters);
 
 }  // namespace sluice::compile

@@ -298,6 +298,7 @@ void Exchange::forward(bool end) {
       cluster_slot_ == UINT32_MAX ? nullptr : worker_.clusters().get(*snapshot_, cluster_slot_);
   if (route_->fallback && (!cluster || !cluster->has_usable_endpoint())) {
     if (upstream::ClusterState* fallback = usable_fallback()) {
+      add_fallback_fields(503, snapshot_->clusters.get(cluster_slot_));
       cluster = fallback;
       cluster_slot_ = route_->fallback->cluster;
       cluster_name_ = route_->fallback->cluster_name;
@@ -383,9 +384,10 @@ bool Exchange::falls_back_on(int status) {
 
 // Asks the fallback service for the page that the client gets instead of an error. The request's body has gone, or is
 // going, to the first service; this one gets none.
-void Exchange::fall_back() {
+void Exchange::fall_back(int status) {
   fell_back_ = true;
   const config::Fallback& fallback = *route_->fallback;
+  add_fallback_fields(status, snapshot_->clusters.get(cluster_slot_));
   cluster_slot_ = fallback.cluster;
   cluster_name_ = fallback.cluster_name;
   request_.path = "/";
@@ -399,6 +401,21 @@ void Exchange::fall_back() {
   early_.clear();
   upstream_.start(target_of(*worker_.clusters().get(*snapshot_, cluster_slot_)), request_, true);
   if (!over()) update_request_flow();
+}
+
+void Exchange::add_fallback_fields(int status, const config::Cluster* failed) {
+  const config::Fallback& fallback = *route_->fallback;
+  if (fallback.ingress.empty()) return;
+  http::HeaderMap& headers = request_.headers;
+  headers.set("x-code", format_number(static_cast<uint64_t>(status), arena()));
+  headers.set("x-format", headers.get(HeaderId::kAccept));
+  headers.set("x-original-uri", original_path_);
+  headers.set("x-namespace", fallback.ingress_ns);
+  headers.set("x-ingress-name", fallback.ingress);
+  if (!failed) return;
+  const std::string_view service = failed->service;
+  headers.set("x-service-name", service.substr(0, service.find('.')));
+  headers.set("x-service-port", format_number(failed->port, arena()));
 }
 
 bool Exchange::hash_of(const config::HashPolicy& policy, uint64_t* hash) {

@@ -99,7 +99,9 @@ class Exchange final : public http::StreamHandler,
   void send_continue();
   upstream::ClusterState* usable_fallback();
   bool falls_back_on(int status);
-  void fall_back();
+  void fall_back(int status);
+  // What the fallback service of an Ingress with nginx's meaning is told.
+  void add_fallback_fields(int status, const config::Cluster* failed);
   UpstreamRequest::Target target_of(upstream::ClusterState& cluster);
   bool hash_of(const config::HashPolicy& policy, uint64_t* hash);
   std::string_view affinity_cookie(const config::HashPolicy& policy);

@@ -112,7 +112,7 @@ void Exchange::on_upstream_response(http::ResponseHead& head, bool end) {
     } else {
       upstream_.cancel();
     }
-    return fall_back();
+    return fall_back(head.status);
   }
   response_ = &head;
   phase_ = Phase::kResponding;
@@ -290,7 +290,7 @@ void Exchange::on_upstream_failed(const UpstreamFailure& failure) {
   flags_.add(failure.flag);
   if (failure.retries_exhausted) flags_.add(ResponseFlag::kRetryLimit);
   upstream_failure_ = failure.transport;
-  if (falls_back_on(failure.status)) return fall_back();
+  if (falls_back_on(failure.status)) return fall_back(failure.status);
   if (head_sent_) {
     if (phase_ == Phase::kTunnel) return close(http::StreamError::kConnectionClosed, false);
     return cut_off(failure.flag, failure.details);

@@ -73,6 +73,7 @@ void UpstreamRequest::begin_try() {
   ++attempts_;
   endpoint_text_ = owner_.upstream_arena().copy(endpoint_->address_text);
   try_started_ns_ = loop_.now_ns();
+  if (attempts_ == 1) first_try_ns_ = try_started_ns_;
   if (target_.retry->per_try_timeout.count() > 0) {
     loop_.arm(try_timer_, static_cast<uint64_t>(target_.retry->per_try_timeout.count()));
   }
@@ -247,6 +248,8 @@ bool UpstreamRequest::retry(uint32_t reasons, bool certainly_unprocessed, int st
   if (!certainly_unprocessed && !http::is_idempotent(head_->method) && !(on & RetryPolicy::kNonIdempotent))
     return false;
   if (retries_ >= policy.max_retries) return false;
+  const auto total_ns = static_cast<uint64_t>(std::chrono::nanoseconds(policy.total_timeout).count());
+  if (total_ns && loop_.now_ns() - first_try_ns_ >= total_ns) return false;
   upstream::ClusterState& cluster = *target_.cluster;
   if (!retry_counted_) {
     if (cluster.counters.retries >= cluster.config().circuit_breaker.max_retries) return false;
