@@ -22,7 +22,6 @@ MALFORMED = {**test_annotations.MALFORMED, **test_annotations_access.MALFORMED, 
 # told of (in test_snippet_…).
 ANY_TEXT = {
     "auth-realm": 'a "b',
-    "auth-snippet": "x",
     "connection-proxy-header": "a b",
     "exact-match-query-*": "(",
     "fastcgi-index": "(",

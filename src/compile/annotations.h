@@ -155,7 +155,8 @@ struct ExternalAuthOptions {
   std::string path;  // with variables, as the texts below
   std::string method, signin, signin_param, request_redirect, cache_key;
   std::vector<std::string> response_headers, cache_duration;
-  SecretRef headers_map;  // a ConfigMap
+  SecretRef headers_map;                                    // a ConfigMap
+  std::vector<std::pair<std::string, std::string>> fields;  // auth-snippet: further ones of the call
   bool always_set_cookie = false;
   bool global = true;  // the global one applies where there is no URL
   bool operator==(const ExternalAuthOptions&) const = default;

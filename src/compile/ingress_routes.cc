@@ -35,6 +35,9 @@ class IngressCompiler {
 
   CompiledIngress compile() {
     annotations_ = parse_annotations(ingress_, defaults_.as_nginx, out_.diagnostics);
+    if (annotations_.external_auth.url.empty() && !annotations_.external_auth.fields.empty()) {
+      report_annotation(Severity::kWarning, "auth-snippet", "has no effect without auth-url");
+    }
     if (annotations_.external_auth.url.empty() && annotations_.external_auth.global) {
       annotations_.external_auth = defaults_.auth;
     }
@@ -193,10 +196,12 @@ class IngressCompiler {
   void external_authentication() {
     const ExternalAuthOptions& options = annotations_.external_auth;
     notes_.push_back("external authentication by " + options.url);
-    if (options.headers_map.empty()) return;
-    const resource::ConfigMap* map = guarding_map("auth-proxy-set-headers", options.headers_map);
-    if (!map) return;
-    for (const resource::Pair& entry : map->data) auth_headers_.emplace_back(entry.key, entry.value);
+    if (!options.headers_map.empty()) {
+      const resource::ConfigMap* map = guarding_map("auth-proxy-set-headers", options.headers_map);
+      if (!map) return;
+      for (const resource::Pair& entry : map->data) auth_headers_.emplace_back(entry.key, entry.value);
+    }
+    auth_headers_.insert(auth_headers_.end(), options.fields.begin(), options.fields.end());
   }
 
   // One that is missing, or a field that can't be set, is left out.
