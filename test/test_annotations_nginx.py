@@ -255,6 +255,40 @@ def test_upstream_verify_depth(lab):
     backend.stop()
 
 
+def test_http_1_0_to_the_service(lab):
+    """One request per connection, without chunks; the body's length is found out if it is not stated."""
+    def handler(request, connection):
+        connection.send(b"HTTP/1.0 200 OK\r\nX-Length: %d\r\n\r\nuntil the end" % len(request.body))
+        connection.socket.close()
+    with Backend(handler) as backend:
+        backend_service(lab, "old", backend)
+        host = lab.route({"proxy-http-version": "1.0"}, backend="old")
+        with lab.gateway.connect() as client:
+            for body, headers in ((None, {}), (b"x" * 100, {}), (b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n", {"Transfer-Encoding": "chunked"}),
+                                  (b"3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n", {"Transfer-Encoding": "chunked"}),
+                                  (b"0\r\n\r\n", {"Transfer-Encoding": "chunked"})):
+                client.request("POST" if body else "GET", "/", host=host, headers=headers, body=body)
+                answer = client.response()  # the client's connection is kept
+                assert answer.status == 200 and answer.body == b"until the end"
+                request = backend.requests[-1]
+                assert b" HTTP/1.0\r\n" in request.raw_head and request.header("connection") == "close"
+                assert request.header("transfer-encoding") is None
+                expected = {None: None, b"x" * 100: "100"}.get(body, {b"5": "11", b"3": "3", b"0": "0"}.get((body or b"")[:1]))
+                assert request.header("content-length") == expected and answer.header("x-length") == (expected or "0")
+            client.request("POST", "/", host=host, headers={"Transfer-Encoding": "chunked", "Expect": "100-continue"}, body=b"")
+            assert client.response_head().status == 100
+            client.send(b"2\r\nok\r\n0\r\n\r\n")
+            assert client.response().header("x-length") == "2"
+            client.request("POST", "/", host=host, headers={"Transfer-Encoding": "chunked"}, body=b"")
+            count = len(backend.requests)
+            for _ in range(40):
+                client.send(b"8000\r\n" + b"y" * 0x8000 + b"\r\n")
+            assert client.response_head().status == 413 and len(backend.requests) == count
+        assert len(backend.connections) == len(backend.requests)
+        host = lab.route({"proxy-http-version": "1.1"}, backend="old")
+        assert lab.get(host).status == 200 and b" HTTP/1.1\r\n" in backend.requests[-1].raw_head
+
+
 # --- hosts
 
 
@@ -596,7 +630,6 @@ def test_compat_for_all(start_gateway, start_backend):
 
 
 ACCEPTED = {
-    "proxy-http-version": "1.1",
     "fastcgi-index": "index.php",
     "fastcgi-params-configmap": "a/b",
 }

@@ -224,6 +224,7 @@ struct IngressOptions {
   SecretRef custom_headers;  // a ConfigMap of response headers
   std::string forwarded_prefix;
   bool access_log = true, relative_redirects = false;
+  bool http10 = false;  // towards the service
   config::RouteTracing tracing;
   MirrorOptions mirror;
   FallbackOptions fallback;

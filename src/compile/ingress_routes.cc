@@ -387,6 +387,7 @@ class IngressCompiler {
     route.redirect = redirect;
     route.fallback = fallback_;
     route.access_log = annotations_.access_log;
+    route.http10 = annotations_.http10;
     route.tracing = tracing_;
     route.notes = notes_;
     for (const Destination& destination : pending_) route.total_weight += destination.weight;

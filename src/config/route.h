@@ -121,6 +121,7 @@ struct alignas(64) Route {
   uint32_t stats_slot = 0;  // of `name`; see Snapshot::route_names
   uint32_t total_weight = 0;
   bool access_log = true;
+  bool http10 = false;  // to upstreams of HTTP/1
 
   std::vector<std::string> methods;    // one of them, upper case; empty: any
   std::vector<ValueMatch> conditions;  // all must hold

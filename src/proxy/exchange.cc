@@ -306,6 +306,7 @@ void Exchange::forward(bool end) {
   }
   if (!cluster) return answer(503, "", "cluster_not_found", ResponseFlag::kNoCluster);
 
+  request_.as_http10 = route_->http10;
   const config::Globals& globals = *snapshot_->globals;
   uint64_t timeout = static_cast<uint64_t>((route_->timeout.count() ? route_->timeout : globals.route_timeout).count());
   if (is_grpc()) {
