@@ -532,6 +532,27 @@ def test_compat_cors(lab):
     assert "If-Modified-Since" in lab.get(host, method="OPTIONS", headers=preflight).header("access-control-allow-headers")
 
 
+def test_compat_regex_of_the_host(lab):
+    """Where one Ingress of a host makes its paths regular expressions, those of the others are too."""
+    host = lab.host()
+    nginx = {"sluice.io/compat": "nginx"}
+    others = [lab.ingress(host, nginx, "next", "/plain", name="re-plain", created=2),
+              lab.ingress(host, nginx, "third", "/exact", "Exact", name="re-exact", created=3),
+              lab.ingress(host, {}, "fallback", "/other", name="re-other", created=4),
+              lab.ingress(host, {**nginx, "canary": "true", "canary-by-header": "x-c"}, "shadow", "/plain", name="re-canary", created=5)]
+
+    def bodies():
+        return [lab.get(host, path).body if lab.get(host, path).status == 200 else None
+                for path in ("/plain/x", "/plainer", "/PLAIN", "/exact", "/exact/more", "/other/x", "/otherwise")]
+    lab.apply(host, lab.ingress(host, {**nginx}, path="/r[0-9]"), *others)
+    assert bodies() == [b"next", None, None, b"third", None, b"fallback", None]
+    lab.apply(host, lab.ingress(host, {**nginx, "use-regex": "true"}, path="/r[0-9]"), *others)
+    assert bodies() == [b"next", b"next", b"next", b"third", b"third", b"fallback", None]
+    assert lab.get(host, "/R7").body == b"base" and lab.get(host, "/plainer", headers={"x-c": "always"}).body == b"shadow"
+    lab.apply(host, *others)
+    assert bodies() == [b"next", None, None, b"third", None, b"fallback", None]
+
+
 def test_compat_ssl_redirect(lab):
     """nginx redirects to https where the host has a certificate, unless it is told not to."""
     pair = lab.authority.issue("x.test")

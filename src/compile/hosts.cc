@@ -4,6 +4,7 @@
 #include <span>
 #include <tuple>
 
+#include "compile/annotation_values.h"
 #include "compile/canary.h"
 #include "config/router.h"
 
@@ -269,6 +270,34 @@ static void append_with_canaries(const HostRoute& base, const std::vector<const 
   out.push_back(weighted.empty() ? base.route : weighted_canaries(base, weighted));
 }
 
+// nginx: where one Ingress of a host makes its paths regular expressions, those of the others are too.
+void HostTable::make_regexes(Host& host, std::vector<Candidate>& rules) {
+  host.remade.clear();
+  const bool wanted = std::any_of(host.effective.begin(), host.effective.end(),
+                                  [](const Contributor& c) { return c.first->compiled.makes_regexes; });
+  if (!wanted) return;
+  for (Candidate& rule : rules) {
+    if (!rule.entry->compiled.as_nginx || is_regex(*rule.route)) continue;
+    config::PathMatch path;
+    path.kind = PathMatch::Kind::kPrefixRegex;
+    path.ignore_case = true;
+    path.text = rule.route->route->path.text.empty() ? "/" : rule.route->route->path.text;
+    std::string problem;
+    if (!compile_regex("(?i)" + path.text + ".*", &path.regex, &problem)) {
+      lose(host, rule,
+           "another Ingress of the host makes its paths regular expressions, and " + problem + "; it stays a plain one",
+           resource::Severity::kWarning);
+      continue;
+    }
+    HostRoute& remade = host.remade.emplace_back(*rule.route);
+    auto route = std::make_shared<config::Route>(*rule.route->route);
+    route->path = std::move(path);
+    remade.route = std::move(route);
+    remade.seal();
+    rule.route = &remade;
+  }
+}
+
 void HostTable::add_default_backend(const std::string& name, Host& host, std::vector<Candidate>& rules) {
   bool has_root = std::any_of(rules.begin(), rules.end(), [](const Candidate& c) { return is_root_prefix(*c.route); });
   std::vector<Candidate> defaults;
@@ -358,6 +387,7 @@ std::shared_ptr<const config::VirtualHost> HostTable::build(const std::string& n
   host.losses.clear();
   choose_contributors(name, host);
   std::vector<Candidate> rules = living_rules(host);
+  make_regexes(host, rules);
   const Canaries canaries = canaries_of(host, rules);
   set_passthrough(name, passthrough(name, host, rules));
   add_default_backend(name, host, rules);

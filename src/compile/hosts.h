@@ -11,6 +11,7 @@
 //
 // A host is rebuilt only when an Ingress that contributes to it changed.
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <string>
@@ -63,6 +64,7 @@ class HostTable {
     std::vector<Contributor> effective;       // those that count, the oldest first; set by build()
     std::unordered_set<std::string> aliases;  // hosts that stand for this one, or did
     std::vector<Loss> losses;
+    std::deque<HostRoute> remade;  // routes whose paths another Ingress makes regular expressions; set by build()
   };
   std::shared_ptr<const config::VirtualHost> build(const std::string& name, Host& host);
   void set_passthrough(const std::string& name, std::shared_ptr<const config::PassthroughHost> built);
@@ -79,6 +81,7 @@ class HostTable {
   using Canaries = std::unordered_map<const HostRoute*, std::vector<const HostRoute*>>;
   static Canaries canaries_of(Host& host, const std::vector<Candidate>& rules);
   static std::vector<Candidate> living_rules(Host& host);
+  static void make_regexes(Host& host, std::vector<Candidate>& rules);
   static void add_default_backend(const std::string& name, Host& host, std::vector<Candidate>& rules);
   static void add_app_root(Host& host, std::vector<Candidate>& rules);
 

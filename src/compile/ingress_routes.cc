@@ -58,6 +58,9 @@ class IngressCompiler {
       if (annotations_.ssl_passthrough) passthrough();
     }
     out_.canary = canary_ != nullptr;
+    out_.as_nginx = annotations_.as_nginx;
+    out_.makes_regexes =
+        annotations_.as_nginx && !canary_ && (annotations_.use_regex || !annotations_.rewrite_target.empty());
     return std::move(out_);
   }
 

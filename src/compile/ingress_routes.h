@@ -98,6 +98,8 @@ struct CompiledIngress {
   TlsOptions tls_options;
   std::optional<PassthroughUse> passthrough;
   bool canary = false;  // has no hosts of its own
+  // With nginx's meaning: a host where one of these makes paths regular expressions has no others of theirs.
+  bool as_nginx = false, makes_regexes = false;
 
   resource::Diagnostics diagnostics;
 };
