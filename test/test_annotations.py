@@ -693,6 +693,25 @@ def load_balance(lab):
             assert set(found.values()) == {10}
 
 
+def test_ewma_prefers_the_faster_endpoint(lab):
+    slow = set()
+
+    def handler(request, connection):
+        address = connection.socket.getsockname()[0]
+        slow.update([address] if not slow else [])
+        if address in slow:
+            time.sleep(0.05)
+        return simple_response(address.encode())
+    backend = Backend(handler, host="0.0.0.0")
+    lab.give("ewma", service("ewma", 80, backend.port, addresses=["127.0.0.1", "127.0.0.2", "127.0.0.3"]))
+    host = lab.host()
+    lab.apply(host, lab.ingress(host, {"load-balance": "ewma"}, "ewma"))
+    found = collections.Counter(lab.get(host).body.decode() for _ in range(80))
+    assert len(found) == 3 and lab.messages(host) == ""
+    assert found[slow.pop()] < 20 and sum(found.values()) == 80
+    backend.stop()
+
+
 @case("upstream-hash-by")
 def upstream_hash_by(lab):
     same = [({"x-u": "7"}, "/same?arg=1")] * 12
@@ -869,7 +888,7 @@ MALFORMED = {
     "proxy-ssl-secret": ("?", '"?" is not a Secret: write name or namespace/name'),
     "proxy-ssl-verify": ("true", '"true" is not on or off'),
     "proxy-ssl-server-name": ("true", '"true" is not on or off'),
-    "load-balance": ("ewma", '"ewma" is not one of round_robin, random'),
+    "load-balance": ("ip_hash", '"ip_hash" is not one of round_robin, random'),
     "upstream-hash-by": ("host", '"host" is not made of variables such as $request_uri'),
     "session-cookie-max-age": ("-1", '"-1" is not a number of seconds'),
     "session-cookie-expires": ("1h", '"1h" is not a whole number'),

@@ -50,12 +50,14 @@ bool load_balance(const AnnotationCall& c) {
   using config::LoadBalancing;
   static constexpr LoadBalancing kKinds[] = {LoadBalancing::kRoundRobin,   LoadBalancing::kRandom,
                                              LoadBalancing::kLeastRequest, LoadBalancing::kLeastRequest,
-                                             LoadBalancing::kLeastRequest, LoadBalancing::kLeastRequest};
+                                             LoadBalancing::kPeakEwma,     LoadBalancing::kLeastRequest,
+                                             LoadBalancing::kLeastRequest};
   size_t index;
-  if (!one_word(c, {"round_robin", "random", "least_conn", "least_request", "passthrough", "mcp-sse"}, &index)) {
+  if (!one_word(c, {"round_robin", "random", "least_conn", "least_request", "ewma", "passthrough", "mcp-sse"},
+                &index)) {
     *c.error += "; least_request is used";
     index = 3;
-  } else if (index >= 4) {
+  } else if (index >= 5) {
     *c.error = in_quotes(c.value) + " has no meaning here; least_request is used";
   }
   c.out.service.load_balancing = kKinds[index];

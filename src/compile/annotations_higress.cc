@@ -203,8 +203,9 @@ constexpr Annotation kTable[] = {
     {"proxy-ssl-server-name", Prefixes::kBoth, Scope::kService, ssl_server_name,
      "`on`: sends `proxy-ssl-name`; otherwise the request's host.", "on"},
     {"load-balance", Prefixes::kBoth, Scope::kService, load_balance,
-     "round_robin, random, least_conn or least_request.", "round_robin", Status::kWorks,
-     "Default least_request. `passthrough` and `mcp-sse` act as least_request; nginx's `ewma` too."},
+     "round_robin, random, least_conn or least_request; `ewma`: the endpoint that has answered faster of late (peak "
+     "EWMA).",
+     "round_robin", Status::kWorks, "Default least_request. `passthrough` and `mcp-sse` act as least_request."},
     {"mcp-sse-stateful-param-name", Prefixes::kBoth, Scope::kService, ignored,
      "Query parameter of `load-balance: mcp-sse`.", "sessionId", Status::kAccepted,
      "No effect: `mcp-sse` acts as least_request."},

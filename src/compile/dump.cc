@@ -169,6 +169,8 @@ const char* name_of(LoadBalancing balancing) {
   switch (balancing) {
     case LoadBalancing::kRoundRobin:
       return "round_robin";
+    case LoadBalancing::kPeakEwma:
+      return "peak_ewma";
     case LoadBalancing::kLeastRequest:
       return "least_request";
     case LoadBalancing::kRandom:

@@ -329,6 +329,9 @@ void UpstreamRequest::on_response(http::ResponseHead& head, bool end) {
     const size_t n = stream_->local_address().format(text);
     local_text_ = owner_.upstream_arena().copy({text, n});
   }
+  if (head.status < 500 && target_.cluster->config().load_balancing == config::LoadBalancing::kPeakEwma) {
+    endpoint_->latency.observe(loop_.now_ns(), loop_.now_ns() - try_started_ns_);
+  }
   if (status_is_retriable(head, end)) {
     uint32_t reasons = 0;
     if (head.status >= 500) reasons |= RetryPolicy::kOn5xx;
