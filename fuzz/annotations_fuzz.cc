@@ -16,7 +16,8 @@ namespace {
 
 std::string messages(const resource::Ingress& ingress) {
   resource::Diagnostics diagnostics;
-  compile::parse_annotations(ingress, diagnostics);
+  compile::parse_annotations(ingress, false, diagnostics);
+  compile::parse_annotations(ingress, true, diagnostics);
   std::string out;
   for (const auto& diagnostic : diagnostics) out += diagnostic.render() + "\n";
   return out;

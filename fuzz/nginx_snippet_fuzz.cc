@@ -14,5 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   plugins::ConfigNode config = plugins::ConfigNode::map();
   config.set("steps", std::move(snippet.steps));
   if (!plugins::find("directives")->parse(config)) abort();
+  const auto auth = compile::translate_nginx_auth_snippet({reinterpret_cast<const char*>(data), size});
+  if (!auth.lost_guard.empty() && auth.problems.empty()) abort();
   return 0;
 }

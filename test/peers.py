@@ -80,20 +80,21 @@ def nothing_left(gateway, blocks=256 * 1024):
 
 
 class Authority:
-    """A certificate authority for one test."""
+    """A certificate authority for one test. `above`: the authority that issued its certificate; `levels`: of authorities
+    that may be below it."""
 
-    def __init__(self, name="Test CA"):
+    def __init__(self, name="Test CA", above=None, levels=0):
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = datetime.datetime.now(datetime.timezone.utc)
         self.certificate = (
-            x509.CertificateBuilder().subject_name(self.name).issuer_name(self.name).public_key(self.key.public_key())
+            x509.CertificateBuilder().subject_name(self.name).issuer_name(above.name if above else self.name).public_key(self.key.public_key())
             .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
             .not_valid_after(now + datetime.timedelta(days=30))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=levels), critical=True)
             .add_extension(x509.KeyUsage(False, False, False, False, False, True, True, False, False), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), critical=False)
-            .sign(self.key, hashes.SHA256()))
+            .sign(above.key if above else self.key, hashes.SHA256()))
 
     @property
     def pem(self):

@@ -693,6 +693,25 @@ def load_balance(lab):
             assert set(found.values()) == {10}
 
 
+def test_ewma_prefers_the_faster_endpoint(lab):
+    slow = set()
+
+    def handler(request, connection):
+        address = connection.socket.getsockname()[0]
+        slow.update([address] if not slow else [])
+        if address in slow:
+            time.sleep(0.05)
+        return simple_response(address.encode())
+    backend = Backend(handler, host="0.0.0.0")
+    lab.give("ewma", service("ewma", 80, backend.port, addresses=["127.0.0.1", "127.0.0.2", "127.0.0.3"]))
+    host = lab.host()
+    lab.apply(host, lab.ingress(host, {"load-balance": "ewma"}, "ewma"))
+    found = collections.Counter(lab.get(host).body.decode() for _ in range(80))
+    assert len(found) == 3 and lab.messages(host) == ""
+    assert found[slow.pop()] < 20 and sum(found.values()) == 80
+    backend.stop()
+
+
 @case("upstream-hash-by")
 def upstream_hash_by(lab):
     same = [({"x-u": "7"}, "/same?arg=1")] * 12
@@ -816,6 +835,16 @@ MALFORMED = {
     "exact-match-header-": ("1", "the key names no header or parameter"),
     "prefix-match-pseudo-header-host": ("1", '"host" is not one of authority, path, method, scheme'),
     "regex-match-query-a": ("(", '"(" is not a regular expression'),
+    "affinity": ('ip', '"ip" is not cookie; cookie is used'),
+    "session-cookie-name": ('a=b', '"a=b" is not a cookie name'),
+    "session-cookie-path": ('x', '"x" is not a path such as /shop'),
+    "proxy-next-upstream": ('often', '"often" is ignored: it is not one of error, timeout'),
+    "rewrite-target": ('$9', "refers to a group that the regex doesn't have"),
+    "rewrite-path": ('a b', "holds a space, a '#' or a control character"),
+    "upstream-vhost": ('a b/', '"a b/" is not a host with an optional port'),
+    "regex-match-header-a": ('(', '"(" is not a regular expression'),
+    "exact-match-pseudo-header-x": ('1', '"x" is not one of authority, path, method, scheme'),
+    "regex-match-pseudo-header-path": ('(', '"(" is not a regular expression'),
     "match-method": ("FETCH", '"FETCH" is ignored: it is not one of GET, HEAD'),
     "use-regex": ("yes", '"yes" is not true or false'),
     "full-path-regex": ("on", '"on" is not true or false'),
@@ -859,7 +888,7 @@ MALFORMED = {
     "proxy-ssl-secret": ("?", '"?" is not a Secret: write name or namespace/name'),
     "proxy-ssl-verify": ("true", '"true" is not on or off'),
     "proxy-ssl-server-name": ("true", '"true" is not on or off'),
-    "load-balance": ("ewma", '"ewma" is not one of round_robin, random'),
+    "load-balance": ("ip_hash", '"ip_hash" is not one of round_robin, random'),
     "upstream-hash-by": ("host", '"host" is not made of variables such as $request_uri'),
     "session-cookie-max-age": ("-1", '"-1" is not a number of seconds'),
     "session-cookie-expires": ("1h", '"1h" is not a whole number'),

@@ -187,9 +187,27 @@ def auth_cookies(lab):
 @case("auth-snippet")
 def auth_snippet(lab):
     with Oracle(lab) as oracle:
-        host = lab.route({"auth-url": oracle.url, "auth-snippet": "proxy_set_header X-A b;"})
-        assert "directives of nginx are not run" in lab.messages(host)
-        assert lab.get(host).status == 200 and lab.get(host, headers={"x-verdict": "403"}).status == 403
+        text = """
+            # for the call alone
+            proxy_set_header X-Path $request_uri;
+            more_set_input_headers "X-Role: admin" "X-Host: $host";
+            more_clear_input_headers X-Secret;
+            proxy_set_header X-Drop "";
+            proxy_connect_timeout 3s;"""
+        host = lab.route({"auth-url": oracle.url, "auth-snippet": text})
+        told = lab.messages(host)
+        assert "auth-snippet]: line 7: proxy_connect_timeout can't be translated for the call" in told and told.count("line ") == 1
+        answer = lab.get(host, "/p?q=1", headers={"x-secret": "s", "x-drop": "d", "x-role": "guest"})
+        assert answer.status == 200
+        call = oracle.asked[-1]
+        assert [call.header(n) for n in ("x-path", "x-role", "x-host", "x-secret", "x-drop")] == ["/p?q=1", "admin", host, None, None]
+        assert [lab.last().header(n) for n in ("x-path", "x-role", "x-secret", "x-drop")] == [None, "guest", "s", "d"]  # untouched
+        assert lab.get(host, headers={"x-verdict": "403"}).status == 403
+        assert "has no effect without auth-url" in lab.messages(lab.route({"auth-snippet": "proxy_set_header X-A b;"}))
+        # What the decision may hang on must not get lost.
+        for text in ("proxy_set_header X-Role $nope;", "if ($host) { proxy_set_header X-Role a; }", "deny all;", "proxy_set_header x"):
+            host = lab.route({"auth-url": oracle.url, "auth-snippet": text})
+            assert lab.get(host).status == 503 and "auth-snippet" in lab.messages(host), text
 
 
 def test_a_slow_verdict_holds_up_nobody_else(lab):
@@ -550,6 +568,7 @@ MALFORMED = {
     "auth-cache-key": ("${host", '"$host" is not a variable'),
     "auth-cache-duration": ("200 soon", '"200 soon" is not a list of statuses and a time'),
     "auth-always-set-cookie": ("yes", '"yes" is not true or false'),
+    "auth-snippet": ("proxy_set_header X-A;", "line 1: proxy_set_header needs a name and a value"),
     "auth-keepalive": ("x", '"x" is not a whole number'),
     "auth-keepalive-requests": ("x", '"x" is not a whole number'),
     "auth-keepalive-timeout": ("x", '"x" is not a whole number'),

@@ -1,5 +1,6 @@
 """The annotations of ingress-nginx that Higress lacks, about hosts, upstreams, responses and snippets: in the real binary."""
 
+import json
 import re
 import ssl
 import threading
@@ -8,7 +9,7 @@ import time
 import pytest
 
 from harness import Backend, simple_response, wait_until
-from peers import Authority, load_pair, service
+from peers import Authority, load_pair, manifest, opaque_secret, service, tls_secret
 from test_annotations import NGINX_ROWS, Lab, full
 
 
@@ -236,7 +237,110 @@ def test_upstream_tls(lab):
     backend.stop()
 
 
+def test_upstream_verify_depth(lab):
+    root = Authority("Root", levels=2)
+    middle = Authority("Middle", above=root, levels=1)
+    lower = Authority("Lower", above=middle)
+    certificate, key = lower.issue("internal.test")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    load_pair(context, (certificate + lower.pem + middle.pem, key))
+    backend = Backend(context=context)
+    lab.give("depth-ca", opaque_secret("depth-ca", namespace="default", ca_crt=root.pem))
+    for depth, status in (("1", 503), ("2", 200), ("", 200)):
+        backend_service(lab, f"depth{depth}", backend)
+        host = lab.route({"backend-protocol": "HTTPS", "proxy-ssl-secret": "depth-ca", "proxy-ssl-verify": "on",
+                          "proxy-ssl-server-name": "on", "proxy-ssl-name": "internal.test",
+                          **({"proxy-ssl-verify-depth": depth} if depth else {})}, backend=f"depth{depth}")
+        assert lab.get(host).status == status, depth
+    backend.stop()
+
+
+def test_http_1_0_to_the_service(lab):
+    """One request per connection, without chunks; the body's length is found out if it is not stated."""
+    def handler(request, connection):
+        connection.send(b"HTTP/1.0 200 OK\r\nX-Length: %d\r\n\r\nuntil the end" % len(request.body))
+        connection.socket.close()
+    with Backend(handler) as backend:
+        backend_service(lab, "old", backend)
+        host = lab.route({"proxy-http-version": "1.0"}, backend="old")
+        with lab.gateway.connect() as client:
+            for body, headers in ((None, {}), (b"x" * 100, {}), (b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n", {"Transfer-Encoding": "chunked"}),
+                                  (b"3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n", {"Transfer-Encoding": "chunked"}),
+                                  (b"0\r\n\r\n", {"Transfer-Encoding": "chunked"})):
+                client.request("POST" if body else "GET", "/", host=host, headers=headers, body=body)
+                answer = client.response()  # the client's connection is kept
+                assert answer.status == 200 and answer.body == b"until the end"
+                request = backend.requests[-1]
+                assert b" HTTP/1.0\r\n" in request.raw_head and request.header("connection") == "close"
+                assert request.header("transfer-encoding") is None
+                expected = {None: None, b"x" * 100: "100"}.get(body, {b"5": "11", b"3": "3", b"0": "0"}.get((body or b"")[:1]))
+                assert request.header("content-length") == expected and answer.header("x-length") == (expected or "0")
+            client.request("POST", "/", host=host, headers={"Transfer-Encoding": "chunked", "Expect": "100-continue"}, body=b"")
+            assert client.response_head().status == 100
+            client.send(b"2\r\nok\r\n0\r\n\r\n")
+            assert client.response().header("x-length") == "2"
+            client.request("POST", "/", host=host, headers={"Transfer-Encoding": "chunked"}, body=b"")
+            count = len(backend.requests)
+            for _ in range(40):
+                client.send(b"8000\r\n" + b"y" * 0x8000 + b"\r\n")
+            assert client.response_head().status == 413 and len(backend.requests) == count
+        assert len(backend.connections) == len(backend.requests)
+        host = lab.route({"proxy-http-version": "1.1"}, backend="old")
+        assert lab.get(host).status == 200 and b" HTTP/1.1\r\n" in backend.requests[-1].raw_head
+
+
 # --- hosts
+
+
+def over_tls(lab, host, context=None, path="/"):
+    """(the response, the names of the certificate that was shown, the cipher suite)"""
+    context = context or lab.authority.client_context()
+    with lab.gateway.connect(tls=True, context=context, server_hostname=host) as client:
+        names = {value for _, value in client.socket.getpeercert()["subjectAltName"]}
+        client.request("GET", path, host=host)
+        return client.response(), names, client.socket.cipher()[0]
+
+
+def test_tls_of_aliases_and_www(lab):
+    """The certificate of spec.tls is the alias's and the www host's too; the redirect keeps https."""
+    host = lab.host()
+    pair = lab.authority.issue(host, "a." + host, "*.w." + host, "www." + host)
+    lab.give("alias-cert", tls_secret("alias-cert", pair, namespace="default"))
+    lab.apply(host, lab.ingress(host, {"server-alias": f"a.{host}, *.w.{host}", "from-to-www-redirect": "true"}, tls="alias-cert"))
+    for name in (host, "a." + host, "q.w." + host):
+        answer, names, _ = over_tls(lab, name)
+        assert answer.body == b"base" and host in names
+    answer, names, _ = over_tls(lab, "www." + host, path="/p?q=1")
+    assert (answer.status, answer.header("location")) == (308, f"https://{host}/p?q=1") and host in names
+    assert lab.get("www." + host, "/p").header("location") == f"http://{host}/p"
+    # An alias that has rules of its own shows its own certificate.
+    own = lab.authority.issue("a." + host)
+    lab.give("own-cert", tls_secret("own-cert", own, namespace="default"))
+    lab.apply("alias-tls", lab.ingress("a." + host, {}, "next", name="alias-tls", created=9, tls="own-cert"))
+    answer, names, _ = over_tls(lab, "a." + host)
+    assert answer.body == b"next" and names == {"a." + host}
+    lab.apply("alias-tls", lab.ingress("gone." + host, {}, "next", name="alias-tls", created=9))
+    assert over_tls(lab, "a." + host)[0].body == b"base"
+
+
+def test_cipher_suites(lab):
+    host = lab.host()
+    lab.give("cipher-cert", tls_secret("cipher-cert", lab.authority.issue(host), namespace="default"))
+    short, long, chacha = ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305")
+
+    def chosen(annotations, *offered):
+        lab.apply(host, lab.ingress(host, annotations, tls="cipher-cert"))
+        context = lab.authority.client_context(maximum=ssl.TLSVersion.TLSv1_2)
+        context.set_ciphers(":".join(offered))
+        return over_tls(lab, host, context)[2]
+    assert chosen({"ssl-ciphers": long}, short, long) == long
+    assert chosen({"ssl-ciphers": f"{chacha}:RC4"}, short, long, chacha) == chacha
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        chosen({"ssl-ciphers": long}, short)
+    order = {"ssl-ciphers": f"{long}:{short}"}
+    assert chosen(order, short, long) == long
+    assert chosen({**order, "ssl-prefer-server-ciphers": "true"}, short, long) == long
+    assert chosen({**order, "ssl-prefer-server-ciphers": "false"}, short, long) == short
 
 
 def test_server_alias(lab):
@@ -428,11 +532,125 @@ def test_compat_cors(lab):
     assert "If-Modified-Since" in lab.get(host, method="OPTIONS", headers=preflight).header("access-control-allow-headers")
 
 
+def test_compat_regex_of_the_host(lab):
+    """Where one Ingress of a host makes its paths regular expressions, those of the others are too."""
+    host = lab.host()
+    nginx = {"sluice.io/compat": "nginx"}
+    others = [lab.ingress(host, nginx, "next", "/plain", name="re-plain", created=2),
+              lab.ingress(host, nginx, "third", "/exact", "Exact", name="re-exact", created=3),
+              lab.ingress(host, {}, "fallback", "/other", name="re-other", created=4),
+              lab.ingress(host, {**nginx, "canary": "true", "canary-by-header": "x-c"}, "shadow", "/plain", name="re-canary", created=5)]
+
+    def bodies():
+        return [lab.get(host, path).body if lab.get(host, path).status == 200 else None
+                for path in ("/plain/x", "/plainer", "/PLAIN", "/exact", "/exact/more", "/other/x", "/otherwise")]
+    lab.apply(host, lab.ingress(host, {**nginx}, path="/r[0-9]"), *others)
+    assert bodies() == [b"next", None, None, b"third", None, b"fallback", None]
+    lab.apply(host, lab.ingress(host, {**nginx, "use-regex": "true"}, path="/r[0-9]"), *others)
+    assert bodies() == [b"next", b"next", b"next", b"third", b"third", b"fallback", None]
+    assert lab.get(host, "/R7").body == b"base" and lab.get(host, "/plainer", headers={"x-c": "always"}).body == b"shadow"
+    lab.apply(host, *others)
+    assert bodies() == [b"next", None, None, b"third", None, b"fallback", None]
+
+
+def test_compat_ssl_redirect(lab):
+    """nginx redirects to https where the host has a certificate, unless it is told not to."""
+    pair = lab.authority.issue("x.test")
+    lab.give("compat-cert", tls_secret("compat-cert", pair, namespace="default"))
+
+    def status(annotations, **options):
+        return lab.get(lab.route({"sluice.io/compat": "nginx", **annotations}, **options)).status
+    assert status({}, tls="compat-cert") == 308 and status({}) == 200
+    assert status({"ssl-redirect": "false"}, tls="compat-cert") == 200
+    assert status({"ssl-redirect": "true"}) == 200 and status({"ssl-redirect": "true"}, tls="compat-cert") == 308
+    assert status({"force-ssl-redirect": "true"}) == 308
+    assert status({"temporal-redirect": "http://x.test/"}, tls="compat-cert") == 302
+    assert lab.get(lab.route({}, tls="compat-cert")).status == 200  # Higress does not
+    host = lab.host()
+    lab.give("tls-cert", tls_secret("tls-cert", lab.authority.issue(host), namespace="default"))
+    lab.apply(host, lab.ingress(host, {"sluice.io/compat": "nginx"}, tls="tls-cert"))
+    assert over_tls(lab, host)[0].status == 200  # over https is none
+
+
+def test_compat_next_upstream(lab):
+    """tries counts the first one; timeout is for all of them."""
+    times = []
+
+    def refuse(request, connection):
+        times.append(time.monotonic())
+        time.sleep(0.7)
+        return simple_response(status="503 X")
+    with Backend(refuse) as backend:
+        backend_service(lab, "refusing", backend)
+
+        def tries(compat, **annotations):
+            times.clear()
+            host = lab.route({"sluice.io/compat": compat, "proxy-next-upstream": "http_503",
+                              **{key.replace("_", "-"): value for key, value in annotations.items()}}, backend="refusing")
+            assert lab.get(host).status == 503
+            return len(times)
+        assert tries("nginx", proxy_next_upstream_tries="2") == 2 and tries("higress", proxy_next_upstream_tries="2") == 3
+        assert tries("nginx", proxy_next_upstream_tries="4", proxy_next_upstream_timeout="1") == 2
+        assert tries("nginx", proxy_next_upstream_tries="1") == 1
+
+
+def test_compat_default_backend(lab):
+    """The default backend is told what it takes over from."""
+    names = ("x-code", "x-format", "x-original-uri", "x-namespace", "x-ingress-name", "x-service-name", "x-service-port")
+    for compat in ("nginx", "higress"):
+        host = lab.route({"sluice.io/compat": compat, "default-backend": "fallback", "custom-http-errors": "404"})
+        assert lab.get(host, "/status/404?q=1", headers={"accept": "text/html", "x-code": "7"}).body == b"fallback"
+        request = lab.last()
+        told = [request.header(name) for name in names]
+        if compat == "nginx":
+            assert told == ["404", "text/html", "/status/404?q=1", "default", host.replace(".", "-"), "base", "80"]
+            assert request.header("x-request-id")
+        else:
+            assert told == ["7"] + [None] * 6
+        host = lab.route({"sluice.io/compat": compat, "default-backend": "fallback"}, backend="empty")
+        assert lab.get(host, "/any").body == b"fallback"
+        assert lab.last().header("x-service-name") == ("empty" if compat == "nginx" else None)
+        assert lab.last().header("x-code") == ("503" if compat == "nginx" else None)
+
+
+def test_compat_for_all(start_gateway, start_backend):
+    """The Ingress's own word, then higress-config's, then the flag's; live."""
+    backend = start_backend()
+
+    def rule(name, **annotations):
+        return json.dumps({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {
+            "name": name, "namespace": "default", "annotations": {"nginx.ingress.kubernetes.io/use-regex": "true", **annotations}},
+            "spec": {"ingressClassName": "higress", "rules": [{"host": f"{name}.test", "http": {"paths": [{
+                "path": "/a[0-9]", "pathType": "ImplementationSpecific",
+                "backend": {"service": {"name": "be", "port": {"number": 80}}}}]}}]}}) + "\n"
+
+    def options(compat):
+        return manifest("ConfigMap", "higress-config", namespace="higress-system", data={"higress": f"sluice: {{compat: {compat}}}\n"})
+    text = "".join([service("be", 80, backend.port), "---\n", rule("silent"), "---\n",
+                    rule("nginx", **{"sluice.io/compat": "nginx"}), "---\n", rule("higress", **{"sluice.io/compat": "higress"})])
+
+    def any_case(gateway):  # whose paths are matched in any case: those with nginx's meaning
+        return [name for name in ("silent", "nginx", "higress") if gateway.get("/A1", host=name + ".test").status == 200]
+    gateway = start_gateway(text)
+    assert any_case(gateway) == ["nginx"]
+    gateway.apply("options.yaml", options("nginx"))
+    assert any_case(gateway) == ["silent", "nginx"]
+    before = gateway.version()
+    gateway.write("options.yaml", options("envoy"))
+    wait_until(lambda: "is not one of higress, nginx" in gateway.admin("/objects"))
+    assert any_case(gateway) == ["silent", "nginx"] and gateway.version() == before  # the previous options stay
+    gateway.apply("options.yaml", options("higress"))
+    assert any_case(gateway) == ["nginx"]
+    gateway = start_gateway(text, "--compat", "nginx")
+    assert any_case(gateway) == ["silent", "nginx"]
+    gateway.apply("options.yaml", options("higress"))
+    assert any_case(gateway) == ["nginx"]
+
+
 # --- accepted, and what can't be understood
 
 
 ACCEPTED = {
-    "proxy-http-version": "1.1",
     "fastcgi-index": "index.php",
     "fastcgi-params-configmap": "a/b",
 }
@@ -445,12 +663,13 @@ def test_accepted(lab):
         assert NGINX_ROWS[key][2] == "accepted"
 
 
-def test_ssl_passthrough_is_reported(lab):
-    host = lab.route({"ssl-passthrough": "true"})
-    assert lab.get(host).status == 200 and "ssl-passthrough]: has no effect: TLS ends at the gateway" in lab.messages(host)
-
-
 MALFORMED = {
+    "server-snippet": ("return 200", "is not ended by ;"),
+    "configuration-snippet": ("if ($host = x) {", "a block is not closed by }"),
+    "proxy-redirect-from": ("~(", '"(" is not a regular expression'),
+    "proxy-redirect-to": ("$nope", '"$nope" is not a variable'),
+    "sluice.io/filters": ("{x", "syntax error"),
+    "sluice.io/upstream": ("{x: 1}", "x: unknown field"),
     "ssl-passthrough": ("x", '"x" is not true or false'),
     "sluice.io/compat": ("envoy", '"envoy" is not one of higress, nginx'),
     "proxy-connect-timeout": ("5s", '"5s" is not a whole number'),
@@ -482,12 +701,20 @@ MALFORMED = {
 }
 
 
+# Without these it has no effect.
+WITH = {"proxy-redirect-to": {"proxy-redirect-from": "http://x/"}}
+
+
 def test_malformed_values(lab):
     hosts = {key: lab.host() for key in MALFORMED}
-    lab.apply("malformed", *[lab.ingress(hosts[key], {full(key): value, "response-header-control-add": "x-other works"})
+    lab.apply("malformed", *[lab.ingress(hosts[key], {**WITH.get(key, {}), full(key): value, "response-header-control-add": "x-other works"})
                              for key, (value, _) in MALFORMED.items()])
     for key, (_, message) in MALFORMED.items():
         told = lab.messages(hosts[key])
-        assert f"metadata.annotations[{full(key)}]: " in told and message in told, (key, told)
+        blamed = next(iter(WITH.get(key, {key: ""})))
+        assert f"metadata.annotations[{full(blamed)}]: " in told and message in told, (key, told)
         answer = lab.get(hosts[key])
-        assert answer.status == 200 and answer.header("x-other") == "works", key
+        if key in NGINX_ROWS and NGINX_ROWS[key][3]:
+            assert answer.status == 503, key
+        else:
+            assert answer.status == 200 and answer.header("x-other") == "works", key

@@ -287,6 +287,24 @@ def test_idle_tunnel_outlives_the_route_timeout(start_gateway, echo_server):
         assert client.recv(5) == "still here"
 
 
+def test_tunnels_count_as_connections_until_they_end(start_gateway, echo_server):
+    """limit-connections: a third tunnel of a client is refused while two last, however they end."""
+    server = echo_server()
+    gateway = start_gateway(manifests(server.address, annotations={"nginx.ingress.kubernetes.io/limit-connections": "2"}))
+    for end in (lambda client: client.close(), lambda client: client.socket.close()):
+        open_ones = [connect(gateway) for _ in range(2)]
+        for client in open_ones:
+            client.send("hello")
+            assert client.recv(timeout=5) == "hello"
+        for _ in range(3):
+            with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
+                connect(gateway)
+            assert refused.value.response.status_code == 503
+        for client in open_ones:
+            end(client)
+        wait_until(lambda: gateway.get("/").status != 503, 5, "their places are free")
+
+
 def test_tunnel_survives_configuration_changes(start_gateway, echo_server):
     server = echo_server()
     gateway = start_gateway(manifests(server.address))

@@ -19,6 +19,7 @@ compile::Options compile_options(const LoadFlags& flags) {
   compile::Options options;
   options.ingress_class = flags.ingress_class;
   options.system_namespace = flags.system_namespace;
+  options.as_nginx = flags.compat == "nginx";
   options.check_access_log_format = proxy::AccessLogFormat::check;
   return options;
 }
@@ -49,6 +50,12 @@ void add_load_options(CLI::App* command, LoadFlags& flags) {
       ->capture_default_str();
   command->add_option("--system-namespace", flags.system_namespace, "Namespace of the system objects")
       ->envname("SLUICE_SYSTEM_NAMESPACE")
+      ->capture_default_str();
+  command
+      ->add_option("--compat", flags.compat,
+                   "Whose meaning holds where nginx and Higress differ, unless higress-config or the Ingress says")
+      ->envname("SLUICE_COMPAT")
+      ->check(CLI::IsMember({"higress", "nginx"}))
       ->capture_default_str();
 }
 

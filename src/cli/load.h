@@ -16,6 +16,7 @@ struct LoadFlags {
   std::string directory;
   std::string ingress_class = "higress";
   std::string system_namespace = "higress-system";
+  std::string compat = "higress";
 };
 
 void add_load_options(CLI::App* command, LoadFlags& flags);

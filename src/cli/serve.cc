@@ -46,6 +46,7 @@ struct ServeFlags {
   std::string access_log_format;
   std::string log_level = "info";
   std::string ingress_class = "higress";
+  std::string compat = "higress";
   std::string system_namespace;  // empty: see resolve_system_namespace()
   std::vector<std::string> dns_servers;
   std::string server_header = "istio-envoy";
@@ -249,6 +250,7 @@ int serve(const ServeFlags& flags, std::vector<std::string> command_line) {
   options.access_log_format = flags.access_log_format;
   options.demo = flags.demo;
   options.compile.ingress_class = flags.ingress_class;
+  options.compile.as_nginx = flags.compat == "nginx";
   options.compile.system_namespace = resolve_system_namespace(flags);
   if (flags.config.empty() && flags.kubeconfig.empty() && !flags.in_cluster) {
     return fail("where are the objects? Give --config, --kubeconfig or --in-cluster");
@@ -373,6 +375,11 @@ void add_serve(CLI::App& app, int argc, char** argv, int* status) {
                           "Line format with Envoy's operators, e.g. '%REQ(:PATH)% %RESPONSE_CODE%'; default: JSON"));
   env(command->add_option("--log-level", flags->log_level, "debug, info, warning or error"))->capture_default_str();
   env(command->add_option("--ingress-class", flags->ingress_class, "Ingress class to serve; empty: all"))
+      ->capture_default_str();
+  env(command->add_option(
+          "--compat", flags->compat,
+          "Whose meaning holds where nginx and Higress differ, unless higress-config or the Ingress says"))
+      ->check(CLI::IsMember({"higress", "nginx"}))
       ->capture_default_str();
   env(command->add_option("--system-namespace", flags->system_namespace,
                           "Namespace of McpBridge, higress-config and other system objects; default: POD_NAMESPACE "

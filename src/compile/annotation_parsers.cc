@@ -89,6 +89,15 @@ bool timeout(const AnnotationCall& c) {
 }
 
 bool retry_conditions(const AnnotationCall& c) {
+  for (const std::string& word : split_list(c.value, ", \t\n")) {
+    const bool status = word.size() == 8 && word.starts_with("http_") && word[5] >= '1' && word[5] <= '5' &&
+                        std::all_of(word.begin() + 6, word.end(), [](char d) { return d >= '0' && d <= '9'; });
+    static constexpr std::string_view kWords[] = {"error", "timeout", "invalid_header", "non_idempotent", "off"};
+    if (status || std::find(std::begin(kWords), std::end(kWords), word) != std::end(kWords)) continue;
+    *c.error = in_quotes(word) +
+               " is ignored: it is not one of error, timeout, invalid_header, non_idempotent, off, or a status such as "
+               "http_503";
+  }
   c.out.retry.any = true;
   return c.out.retry.conditions = c.value, true;
 }
@@ -121,8 +130,10 @@ bool permanent_code(const AnnotationCall& c) {
 bool ssl_redirect(const AnnotationCall& c) {
   bool on;
   if (!parse_bool(c.raw, &on, c.error)) return false;
-  return c.out.redirect.to_https |= on, true;
+  return c.out.redirect.to_https = on, true;
 }
+
+bool force_ssl_redirect(const AnnotationCall& c) { return parse_bool(c.raw, &c.out.redirect.force_https, c.error); }
 
 bool app_root(const AnnotationCall& c) { return absolute_path(c, &c.out.app_root); }
 

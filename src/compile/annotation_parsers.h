@@ -15,6 +15,7 @@ bool temporal_redirect(const AnnotationCall& call);
 bool permanent_redirect(const AnnotationCall& call);
 bool permanent_code(const AnnotationCall& call);
 bool ssl_redirect(const AnnotationCall& call);
+bool force_ssl_redirect(const AnnotationCall& call);
 bool app_root(const AnnotationCall& call);
 bool allow_origins(const AnnotationCall& call);
 bool destination(const AnnotationCall& call);

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "compile/annotation_parsers.h"
+#include "compile/nginx_snippet.h"
 #include "net/address.h"
 #include "plugins/ext_auth/config.h"
 #include "plugins/ip_restriction/address_set.h"
@@ -150,7 +151,10 @@ bool auth_response_headers(const AnnotationCall& c) {
 bool auth_headers_map(const AnnotationCall& c) { return config_map_ref(c, &c.out.external_auth.headers_map); }
 
 bool auth_snippet(const AnnotationCall& c) {
-  *c.error = "has no effect: directives of nginx are not run; write auth-proxy-set-headers, auth-method, …";
+  NginxAuthSnippet translated = translate_nginx_auth_snippet(c.raw);
+  for (const std::string& problem : translated.problems) *c.error += (c.error->empty() ? "" : "; ") + problem;
+  if (!translated.lost_guard.empty()) return false;
+  c.out.external_auth.fields = std::move(translated.fields);
   return true;
 }
 

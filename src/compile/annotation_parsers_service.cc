@@ -50,12 +50,14 @@ bool load_balance(const AnnotationCall& c) {
   using config::LoadBalancing;
   static constexpr LoadBalancing kKinds[] = {LoadBalancing::kRoundRobin,   LoadBalancing::kRandom,
                                              LoadBalancing::kLeastRequest, LoadBalancing::kLeastRequest,
-                                             LoadBalancing::kLeastRequest, LoadBalancing::kLeastRequest};
+                                             LoadBalancing::kPeakEwma,     LoadBalancing::kLeastRequest,
+                                             LoadBalancing::kLeastRequest};
   size_t index;
-  if (!one_word(c, {"round_robin", "random", "least_conn", "least_request", "passthrough", "mcp-sse"}, &index)) {
+  if (!one_word(c, {"round_robin", "random", "least_conn", "least_request", "ewma", "passthrough", "mcp-sse"},
+                &index)) {
     *c.error += "; least_request is used";
     index = 3;
-  } else if (index >= 4) {
+  } else if (index >= 5) {
     *c.error = in_quotes(c.value) + " has no meaning here; least_request is used";
   }
   c.out.service.load_balancing = kKinds[index];
@@ -69,7 +71,10 @@ bool hash_by(const AnnotationCall& c) {
   return c.out.service.any = true;
 }
 
-bool affinity(const AnnotationCall& c) { return c.out.service.any = c.out.service.affinity = true; }
+bool affinity(const AnnotationCall& c) {
+  if (c.value != "cookie") *c.error = in_quotes(c.value) + " is not cookie; cookie is used";
+  return c.out.service.any = c.out.service.affinity = true;
+}
 bool affinity_mode(const AnnotationCall& c) {
   size_t index;
   if (!one_word(c, {"balanced", "persistent"}, &index)) return false;
@@ -82,8 +87,20 @@ bool affinity_canary_behavior(const AnnotationCall& c) {
   c.out.service.affinity_sticky = index == 1;
   return c.out.service.any = true;
 }
-bool cookie_name(const AnnotationCall& c) { return c.out.service.cookie_name = c.value, affinity(c); }
-bool cookie_path(const AnnotationCall& c) { return c.out.service.cookie.path = c.value, affinity(c); }
+bool cookie_name(const AnnotationCall& c) {
+  if (!is_header_name(c.value)) return *c.error = in_quotes(c.value) + " is not a cookie name", false;
+  c.out.service.cookie_name = c.value;
+  return c.out.service.any = c.out.service.affinity = true;
+}
+bool cookie_path(const AnnotationCall& c) {
+  const bool plain = std::none_of(c.value.begin(), c.value.end(),
+                                  [](char b) { return b == ';' || static_cast<unsigned char>(b) <= ' ' || b == 0x7f; });
+  if (c.value[0] != '/' || !plain) {
+    return *c.error = in_quotes(c.value) + " is not a path such as /shop, without spaces and ';'", false;
+  }
+  c.out.service.cookie.path = c.value;
+  return c.out.service.any = c.out.service.affinity = true;
+}
 bool cookie_max_age(const AnnotationCall& c) { return cookie_age(c, &c.out.service.cookie_max_age); }
 bool cookie_expires(const AnnotationCall& c) { return cookie_age(c, &c.out.service.cookie_expires); }
 

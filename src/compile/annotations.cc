@@ -80,8 +80,10 @@ struct Given {
 
 class AnnotationReader {
  public:
-  AnnotationReader(const resource::Ingress& ingress, resource::Diagnostics& diagnostics)
-      : ingress_(ingress), diagnostics_(diagnostics) {}
+  AnnotationReader(const resource::Ingress& ingress, bool as_nginx, resource::Diagnostics& diagnostics)
+      : ingress_(ingress), diagnostics_(diagnostics) {
+    out_.as_nginx = as_nginx;
+  }
 
   IngressOptions read() {
     for (const resource::Pair& pair : ingress_.meta.annotations) collect(pair);
@@ -247,8 +249,8 @@ bool bounded_int(const AnnotationCall& c, int64_t min, int64_t max, int64_t* out
   return *out = value, true;
 }
 
-IngressOptions parse_annotations(const resource::Ingress& ingress, resource::Diagnostics& out) {
-  return AnnotationReader(ingress, out).read();
+IngressOptions parse_annotations(const resource::Ingress& ingress, bool as_nginx, resource::Diagnostics& out) {
+  return AnnotationReader(ingress, as_nginx, out).read();
 }
 
 namespace {
@@ -285,6 +287,17 @@ std::vector<std::string> without_effect_in_canary(const resource::Ingress& ingre
     if (annotation->scope == AnnotationScope::kRoute || annotation->scope == AnnotationScope::kHost) {
       out.push_back(pair.key);
     }
+  }
+  return out;
+}
+
+std::vector<std::string> without_effect_in_passthrough(const resource::Ingress& ingress) {
+  std::vector<std::string> out;
+  for (const resource::Pair& pair : ingress.meta.annotations) {
+    const Key key = take_apart(pair.key);
+    const Annotation* annotation = key.name.empty() ? nullptr : find_annotation(key.name);
+    if (!annotation || !key.is_read_by(*annotation) || annotation->if_invalid != IfInvalid::kClose) continue;
+    if (key.name != "whitelist-source-range" && key.name != "denylist-source-range") out.push_back(pair.key);
   }
   return out;
 }

@@ -114,7 +114,8 @@ struct RedirectOptions {
   std::string temporal, permanent;
   int64_t temporal_code = 302;
   int64_t permanent_code = 301;
-  bool to_https = false;
+  std::optional<bool> to_https;  // ssl-redirect
+  bool force_https = false;      // force-ssl-redirect
 };
 
 struct FilterOptions {
@@ -154,7 +155,8 @@ struct ExternalAuthOptions {
   std::string path;  // with variables, as the texts below
   std::string method, signin, signin_param, request_redirect, cache_key;
   std::vector<std::string> response_headers, cache_duration;
-  SecretRef headers_map;  // a ConfigMap
+  SecretRef headers_map;                                    // a ConfigMap
+  std::vector<std::pair<std::string, std::string>> fields;  // auth-snippet: further ones of the call
   bool always_set_cookie = false;
   bool global = true;       // the global one applies where there is no URL
   bool unreadable = false;  // of the global one: it was given and never understood; the routes are closed
@@ -223,6 +225,7 @@ struct IngressOptions {
   SecretRef custom_headers;  // a ConfigMap of response headers
   std::string forwarded_prefix;
   bool access_log = true, relative_redirects = false;
+  bool http10 = false;  // towards the service
   config::RouteTracing tracing;
   MirrorOptions mirror;
   FallbackOptions fallback;
@@ -247,6 +250,7 @@ struct IngressOptions {
   // Services and hosts.
   std::vector<std::string> aliases;
   bool from_to_www = false;
+  bool ssl_passthrough = false;
   ServiceOptions service;
   TlsOptions tls;
 
@@ -255,8 +259,9 @@ struct IngressOptions {
   }
 };
 
-// Reads all annotations of the Ingress. Messages are appended to `out`.
-IngressOptions parse_annotations(const resource::Ingress& ingress, resource::Diagnostics& out);
+// Reads all annotations of the Ingress. Messages are appended to `out`. `as_nginx`: whose meaning holds if the Ingress
+// does not say.
+IngressOptions parse_annotations(const resource::Ingress& ingress, bool as_nginx, resource::Diagnostics& out);
 
 // What an annotation applies to. The routes of a canary Ingress are copies of their base's: of kRoute annotations a
 // canary keeps only those that say so (kCanaryRoute).
@@ -278,6 +283,9 @@ std::optional<AnnotationInfo> annotation_info(std::string_view key);
 bool is_gateway_annotation(std::string_view key);
 // The annotations that the Ingress gives and that have no effect because it is a canary: their full keys.
 std::vector<std::string> without_effect_in_canary(const resource::Ingress& ingress);
+
+// Those that keep somebody out, but not out of TLS connections that are passed through: their full keys.
+std::vector<std::string> without_effect_in_passthrough(const resource::Ingress& ingress);
 
 // All tables as Markdown.
 std::string annotations_documentation();

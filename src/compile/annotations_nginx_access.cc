@@ -74,7 +74,11 @@ constexpr Annotation kTable[] = {
      "`false`: the global authentication (`higress-config`, block `globalAuth`) does not hold for the routes.", "false",
      Status::kWorks, "An `auth-url` takes its place in any case."},
     {"auth-snippet", Prefixes::kBoth, Scope::kRoute, auth_snippet, "nginx directives for the call.",
-     "proxy_set_header X-A b;", Status::kAccepted, "No effect, with a message; the rest of the authentication works."},
+     "proxy_set_header X-A b;", Status::kWorks,
+     "`proxy_set_header`, `more_set_input_headers` and `more_clear_input_headers` are translated, with variables; each "
+     "other "
+     "directive is reported with its line and has no effect.",
+     IfInvalid::kClose},
     {"satisfy", Prefixes::kBoth, Scope::kRoute, satisfy,
      "`any`: an address of the whitelist or authentication is enough; `all` (default): both are needed.", "any",
      Status::kWorks,
@@ -93,7 +97,7 @@ constexpr Annotation kTable[] = {
     {"limit-burst-multiplier", Prefixes::kBoth, Scope::kRoute, limit_burst, "Default 5.", "2"},
     {"limit-connections", Prefixes::kBoth, Scope::kRoute, limit_connections,
      "Requests of one client address in progress. More are answered 503.", "20", Status::kWorks,
-     "A WebSocket counts until the upstream has agreed to it."},
+     "A WebSocket counts until it ends."},
     {"limit-allowlist", Prefixes::kBoth, Scope::kRoute, limit_exempt,
      "Addresses (IP or CIDR) that `limit-rps`, `limit-rpm` and `limit-connections` do not hold for.", "10.0.0.0/8"},
     {"limit-whitelist", Prefixes::kBoth, Scope::kRoute, limit_exempt, "Another name for it; both lists count.",

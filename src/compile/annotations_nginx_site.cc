@@ -60,6 +60,16 @@ bool no_interception(const AnnotationCall& c) {
   return c.out.fallback.intercept = !on, true;
 }
 
+bool redirect_from(const AnnotationCall& c) {
+  std::string_view pattern = c.value;
+  if (pattern.starts_with('~')) {
+    pattern.remove_prefix(pattern.starts_with("~*") ? 2 : 1);
+    std::shared_ptr<const re2::RE2> unused;
+    if (!compile_regex(trim(pattern), &unused, c.error)) return false;
+  }
+  return c.out.redirect_from = c.value, true;
+}
+
 // "off", or lines or `;`-separated pairs "from to".
 bool rewrite_pairs(const AnnotationCall& c, std::vector<std::pair<std::string, std::string>>* out) {
   out->clear();
@@ -136,14 +146,6 @@ bool stream_snippet(const AnnotationCall& c) {
   return true;
 }
 
-bool ssl_passthrough(const AnnotationCall& c) {
-  bool on;
-  if (!parse_bool(c.raw, &on, c.error)) return false;
-  if (on)
-    *c.error = "has no effect: TLS ends at the gateway; use backend-protocol: HTTPS to encrypt the way to the service";
-  return true;
-}
-
 constexpr std::string_view kSnippetDifference =
     "`more_set_headers`, `more_clear_headers`, `more_set_input_headers`, `add_header`, `proxy_set_header`, "
     "`proxy_hide_header`, `return`, `rewrite`, `allow` and `deny`, also in `if` on one variable and in `location` are "
@@ -172,9 +174,13 @@ constexpr Annotation kTable[] = {
     {"ssl-prefer-server-ciphers", Prefixes::kNginx, Scope::kHost, prefer_server_ciphers,
      "`false`: of the cipher suites of TLS 1.2 the client's preferred one is taken.", "false", Status::kWorks,
      "Suites of equal strength are always the client's choice."},
-    {"ssl-passthrough", Prefixes::kNginx, Scope::kHost, ssl_passthrough,
-     "TLS goes to the service without being ended here.", "true", Status::kAccepted,
-     "No effect, and reported: TLS ends at the gateway."},
+    {"ssl-passthrough", Prefixes::kBoth, Scope::kHost, to_bool<&O::ssl_passthrough>,
+     "TLS connections for the hosts go, as they are, to the service of path `/`; plain HTTP is routed as ever. The "
+     "oldest "
+     "Ingress of a host decides.",
+     "true", Status::kWorks,
+     "No flag is needed, and wildcard hosts work. Endpoints are connected to directly (nginx: the ClusterIP). Of what "
+     "restricts access only the addresses count for TLS; the others are reported."},
     // Redirects and responses
     {"temporal-redirect-code", Prefixes::kNginx, Scope::kRoute, temporal_code,
      "Status of `temporal-redirect`: 301, 302, 303, 307 or 308; default 302.", "307"},
@@ -182,7 +188,7 @@ constexpr Annotation kTable[] = {
      "`from to`: replaces the Domain of cookies that the service sets. `off`: none.", "internal.example example.com"},
     {"proxy-cookie-path", Prefixes::kNginx, Scope::kRoute, cookie_path,
      "`from to`: replaces the beginning of the Path of cookies. `off`: none.", "/app/ /"},
-    {"proxy-redirect-from", Prefixes::kNginx, Scope::kRoute, to_text<&O::redirect_from>,
+    {"proxy-redirect-from", Prefixes::kNginx, Scope::kRoute, redirect_from,
      "Beginning of Location and Refresh that is replaced, or a regular expression after `~`. `off`, `default`: none.",
      "http://internal:8080/"},
     {"proxy-redirect-to", Prefixes::kNginx, Scope::kRoute, to_text<&O::redirect_to>,

@@ -31,8 +31,7 @@ bool http_version(const AnnotationCall& c) {
     *c.error = in_quotes(c.value) + " is not one of 1.0, 1.1";
     return false;
   }
-  if (c.value == "1.0") *c.error = "\"1.0\" has no effect: services are spoken to with HTTP/1.1";
-  return true;
+  return c.out.http10 = c.value == "1.0", true;
 }
 
 bool upstream_ciphers(const AnnotationCall& c) {
@@ -113,8 +112,10 @@ constexpr Annotation kTable[] = {
     {"proxy-send-timeout", Prefixes::kNginx, Scope::kRoute, seconds<&O::send_timeout_seconds>,
      "Seconds between two writes of the request to the service.", "60", Status::kWorks,
      "Default: none (nginx: 60). Looked at in steps of its length."},
-    {"proxy-http-version", Prefixes::kNginx, Scope::kRoute, http_version, "1.0 or 1.1.", "1.1", Status::kAccepted,
-     "Always 1.1."},
+    {"proxy-http-version", Prefixes::kNginx, Scope::kRoute, http_version,
+     "`1.0`: the service is spoken to with HTTP/1.0: one request per connection, never in chunks.", "1.0",
+     Status::kWorks,
+     "A body of unknown length is read whole before, up to 1 MiB; a larger one is answered 413. An upgrade uses 1.1."},
     {"proxy-ssl-ciphers", Prefixes::kNginx, Scope::kService, upstream_ciphers,
      "Cipher suites of TLS 1.2 towards the service, separated by `:`.", "ECDHE-RSA-AES128-GCM-SHA256", Status::kWorks,
      "Only ECDHE with AEAD."},

@@ -16,7 +16,8 @@ bool compat(const AnnotationCall& c) {
 
 constexpr Annotation kTable[] = {
     {"compat", Prefixes::kSluice, Scope::kMatch, compat,
-     "`nginx` or `higress` (the default): whose meaning holds where the two differ. See "
+     "`nginx` or `higress`: whose meaning holds where the two differ; without it as `sluice.compat` of "
+     "`higress-config` says, or else `--compat`. See "
      "[Where nginx and Higress differ](../compatibility.md#where-nginx-and-higress-differ).",
      "nginx"},
     {"filters", Prefixes::kSluice, Scope::kRoute, filters,

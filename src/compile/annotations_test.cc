@@ -29,7 +29,7 @@ Parsed parse(const std::vector<std::pair<std::string, std::string>>& annotations
             [](auto& a, auto& b) { return a.key < b.key; });
   Parsed out;
   resource::Diagnostics diagnostics;
-  out.options = parse_annotations(ingress, diagnostics);
+  out.options = parse_annotations(ingress, false, diagnostics);
   out.messages = World::show(diagnostics);
   return out;
 }
@@ -97,8 +97,8 @@ TEST(Annotations, Errors) {
       {"permanent-redirect", "/x", "\"/x\" is not an http or https URL"},
       {"permanent-redirect-code", "300", "\"300\" is not one of 301, 302, 303, 307, 308; 301 is used"},
       {"backend-protocol", "FCGI", "\"FCGI\" is not one of HTTP, HTTP2, HTTPS, GRPC, GRPCS; HTTP is used"},
-      {"load-balance", "ewma",
-       "\"ewma\" is not one of round_robin, random, least_conn, least_request, passthrough, "
+      {"load-balance", "ip_hash",
+       "\"ip_hash\" is not one of round_robin, random, least_conn, least_request, ewma, passthrough, "
        "mcp-sse; least_request is used"},
       {"load-balance", "mcp-sse", "\"mcp-sse\" has no meaning here; least_request is used"},
       {"upstream-hash-by", "host",

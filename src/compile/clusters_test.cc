@@ -304,7 +304,7 @@ TEST(ServiceOptions, HashAndAffinity) {
   EXPECT_EQ(apply(note("higress.io/upstream-hash-by", "$nothing$host")).load_balancing,
             config::LoadBalancing::kRoundRobin);
   EXPECT_EQ(apply(note("higress.io/load-balance", "round_robin")).load_balancing, config::LoadBalancing::kRoundRobin);
-  EXPECT_EQ(apply(note("higress.io/load-balance", "ewma")).load_balancing, config::LoadBalancing::kLeastRequest);
+  EXPECT_EQ(apply(note("higress.io/load-balance", "ewma")).load_balancing, config::LoadBalancing::kPeakEwma);
   const config::Cluster& cookie =
       apply(note("higress.io/affinity", "cookie") + note("higress.io/upstream-hash-by", "$host") +
             note("higress.io/session-cookie-expires", "7"));

@@ -19,7 +19,9 @@ Compiler::Compiler(const resource::Store& store, Options options)
       clusters_(store_, options_, contexts_),
       tls_(store_, options_, contexts_),
       globals_(std::make_shared<config::Globals>()),
-      snapshot_(std::make_shared<config::Snapshot>()) {}
+      snapshot_(std::make_shared<config::Snapshot>()) {
+  defaults_.as_nginx = options_.as_nginx;
+}
 
 Compiler::~Compiler() = default;
 
@@ -98,7 +100,7 @@ void Compiler::on_globals(const resource::ObjectPtr& object) {
   globals_diagnostics_.clear();
   if (!object) {
     // Deleted: the options stay, if there ever were any.
-    if (global_auth_.unreadable) set_global_auth({});
+    if (defaults_.auth.unreadable) set_global_auth({});
     return;
   }
   const auto& map = *as<resource::ConfigMap>(object);
@@ -108,7 +110,7 @@ void Compiler::on_globals(const resource::ObjectPtr& object) {
     return;
   }
   globals_known_ = true;
-  set_global_auth(std::move(parsed->auth));
+  set_defaults(std::move(parsed->ingresses));
   set_tracing(parsed->tracing, parsed->globals);
   tls_.set_defaults(parsed->tls);
   globals_ = std::make_shared<const config::Globals>(std::move(parsed->globals));
@@ -132,8 +134,14 @@ void Compiler::on_unreadable_globals(const resource::ConfigMap& map) {
 }
 
 void Compiler::set_global_auth(ExternalAuthOptions auth) {
-  if (auth == global_auth_) return;
-  global_auth_ = std::move(auth);
+  IngressDefaults defaults = defaults_;
+  defaults.auth = std::move(auth);
+  set_defaults(std::move(defaults));
+}
+
+void Compiler::set_defaults(IngressDefaults defaults) {
+  if (defaults == defaults_) return;
+  defaults_ = std::move(defaults);
   for (const auto& [key, entry] : ingresses_) marked_.insert(key);
 }
 
@@ -202,7 +210,7 @@ void Compiler::compile(const resource::ObjectKey& key) {
   if (object && is_accepted(*object, options_)) {
     fresh = std::make_unique<IngressEntry>();
     fresh->age = Age::of(object->meta);
-    fresh->compiled = compile_ingress(*object, store_, options_, global_auth_, clusters_, filters_);
+    fresh->compiled = compile_ingress(*object, store_, options_, defaults_, clusters_, filters_);
     fresh->object = std::move(object);
   }
   // The new one takes its clusters before the old one gives them back, so that they keep their

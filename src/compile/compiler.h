@@ -69,6 +69,7 @@ class Compiler {
   void on_change(const resource::Change& change);
   void on_unreadable_globals(const resource::ConfigMap& map);
   void set_global_auth(ExternalAuthOptions auth);
+  void set_defaults(IngressDefaults defaults);
   void on_globals(const resource::ObjectPtr& object);
   void set_tracing(const std::optional<TracingOptions>& options, config::Globals& globals);
   resource::Diagnostics globals_diagnostics() const;
@@ -93,8 +94,8 @@ class Compiler {
   std::unordered_map<std::string, std::unordered_set<resource::ObjectKey, resource::ObjectKeyHash>> needs_;
   std::unordered_set<resource::ObjectKey, resource::ObjectKeyHash> marked_;
   std::shared_ptr<const config::Globals> globals_;
-  ExternalAuthOptions global_auth_;  // of higress-config
-  bool globals_known_ = false;       // a version of it was good
+  IngressDefaults defaults_;
+  bool globals_known_ = false;  // a version of higress-config was good
   resource::Diagnostics globals_diagnostics_;
   struct TracingTarget {
     ClusterKey key;

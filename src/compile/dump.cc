@@ -14,6 +14,7 @@ using config::FilterChain;
 using config::Globals;
 using config::HashPolicy;
 using config::LoadBalancing;
+using config::PassthroughHost;
 using config::PathMatch;
 using config::PersistentMap;
 using config::Redirect;
@@ -168,6 +169,8 @@ const char* name_of(LoadBalancing balancing) {
   switch (balancing) {
     case LoadBalancing::kRoundRobin:
       return "round_robin";
+    case LoadBalancing::kPeakEwma:
+      return "peak_ewma";
     case LoadBalancing::kLeastRequest:
       return "least_request";
     case LoadBalancing::kRandom:
@@ -298,6 +301,14 @@ std::string dump(const Snapshot& snapshot, const DumpOptions& options) {
     out.end_object();
   }
   out.end_array();
+  if (snapshot.passthrough_hosts) {
+    out.key("passthrough_hosts").begin_array();
+    for (const PassthroughHost* host : sorted(*snapshot.passthrough_hosts, &PassthroughHost::domain)) {
+      out.begin_object().member("domain", host->domain).member("refused", host->refused);
+      out.member("route", host->route->name).member("origin", host->route->origin).end_object();
+    }
+    out.end_array();
+  }
   std::vector<const Cluster*> clusters;
   snapshot.clusters.for_each([&](const Cluster& cluster) { clusters.push_back(&cluster); });
   std::sort(clusters.begin(), clusters.end(), [](const Cluster* a, const Cluster* b) { return a->name < b->name; });

@@ -124,11 +124,17 @@ class Explainer {
     }
     tls();
     json_.key("hosts").begin_array();
-    for (const MatchTrace::Host& host : trace_.hosts) tell(host);
+    if (!passed_through_) {
+      for (const MatchTrace::Host& host : trace_.hosts) tell(host);
+    }
     json_.end_array();
-    decision(found);
+    if (passed_through_) {
+      connection();
+    } else {
+      decision(found);
+    }
     json_.end_object();
-    return {std::move(text_), json_.take() + "\n", found.route != nullptr};
+    return {std::move(text_), json_.take() + "\n", passed_through_ || found.route};
   }
 
  private:
@@ -136,12 +142,20 @@ class Explainer {
 
   void tls() {
     if (request_.scheme != "https") return;
+    if (const config::PassthroughHost* host = config::match_passthrough(snapshot_, trace_.host))
+      return passthrough(*host);
     const TlsHost* host = match_tls(snapshot_, trace_.host);
     if (!host) return line("TLS: no certificate for this name; the handshake fails");
     line("TLS: " + host->domain + ", Secret " + host->secret + (host->mutual ? ", client certificate required" : "") +
          (host->context ? "" : ", not usable: the handshake fails"));
     json_.key("tls").begin_object().member("domain", host->domain).member("secret", host->secret);
     json_.member("usable", host->context != nullptr).member("mutual", host->mutual).end_object();
+  }
+
+  void passthrough(const config::PassthroughHost& host) {
+    passed_through_ = &host;
+    line("TLS: " + host.domain + " is passed through" + (host.refused ? ", but refused to everybody" : ""));
+    json_.key("passthrough").begin_object().member("domain", host.domain).member("refused", host.refused).end_object();
   }
 
   void tell(const MatchTrace::Host& host) {
@@ -194,6 +208,16 @@ class Explainer {
     destinations(route);
   }
 
+  // Where the connection goes, whatever the request in it is.
+  void connection() {
+    const Route& route = *passed_through_->route;
+    json_.member("routed", true);
+    line("route " + route.name + " of host " + passed_through_->domain + " (" + route.origin + "), as bytes");
+    json_.member("host", passed_through_->domain).key("route");
+    write_route(json_, snapshot_, route);
+    destinations(route);
+  }
+
   void destinations(const Route& route) {
     if (route.destinations.empty()) line("  no destination: 503");
     json_.key("clusters").begin_array();
@@ -231,6 +255,7 @@ class Explainer {
   MatchTrace trace_;
   std::string text_;
   JsonWriter json_;
+  const config::PassthroughHost* passed_through_ = nullptr;
 };
 
 }  // namespace

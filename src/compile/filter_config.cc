@@ -393,6 +393,10 @@ std::vector<FilterSpec> route_filters(const IngressOptions& options, const Route
     out.push_back(fixed_headers("request", {{"x-forwarded-prefix", options.forwarded_prefix}}, "x-forwarded-prefix",
                                 FilterSpec::Stage::kLate));
   }
+  if (options.http10) {
+    FilterSpec& spec = out.emplace_back(FilterSpec{"request-buffer", ConfigNode::map(), "proxy-http-version"});
+    spec.stage = FilterSpec::Stage::kLate;
+  }
   if (size.response_head > 0) {
     FilterSpec& spec = out.emplace_back(size_limit("response_head_bytes", size.response_head, "proxy-buffer-size"));
     spec.stage = FilterSpec::Stage::kLate;

@@ -22,7 +22,7 @@ struct FilterSpec {
 // Where a route's external authentication asks.
 struct AuthTarget {
   std::string cluster, host;
-  HeaderEdits headers;  // of the ConfigMap
+  HeaderEdits headers;  // of the call, beside the request's
 };
 
 // What route_filters() needs beside the annotations.

@@ -214,8 +214,7 @@ bool read_key(const resource::ConfigMap& map, const resource::Pair& text, resour
   return good;
 }
 
-void read_higress(const Field& root, Reader& reader, FilterCache& filters, const std::string& system_namespace,
-                  GlobalOptions& out) {
+void read_higress(const Field& root, Reader& reader, FilterCache& filters, const Options& options, GlobalOptions& out) {
   config::Globals& globals = out.globals;
   read_downstream(root, reader, globals);
   read_upstream(root, reader, globals);
@@ -230,8 +229,12 @@ void read_higress(const Field& root, Reader& reader, FilterCache& filters, const
       reader.warn(field, "compression is off: " + factory.error().message);
     }
   }
-  out.auth = read_auth(root, reader, system_namespace);
-  out.tracing = read_tracing(root, reader, system_namespace);
+  out.ingresses.auth = read_auth(root, reader, options.system_namespace);
+  Field sluice = root["sluice"];
+  if (reader.is_mapping(sluice) && sluice["compat"]) {
+    out.ingresses.as_nginx = reader.one_of(sluice["compat"], {"higress", "nginx"}) == 1;
+  }
+  out.tracing = read_tracing(root, reader, options.system_namespace);
 }
 
 }  // namespace
@@ -242,11 +245,11 @@ std::optional<GlobalOptions> parse_globals(const resource::ConfigMap& map, Filte
   const resource::Pair* mesh = resource::find(map.data, kMeshKey);
   if (!higress && !mesh) return std::nullopt;
   GlobalOptions read;
+  read.ingresses.as_nginx = options.as_nginx;
   bool good = true;
   if (higress) {
-    good = read_key(map, *higress, out, [&](const Field& root, Reader& reader) {
-      read_higress(root, reader, filters, options.system_namespace, read);
-    });
+    good = read_key(map, *higress, out,
+                    [&](const Field& root, Reader& reader) { read_higress(root, reader, filters, options, read); });
   }
   if (mesh) {
     good =

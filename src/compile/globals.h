@@ -31,7 +31,7 @@ struct GlobalOptions {
   config::Globals globals;
   TlsDefaults tls;
   std::optional<TracingOptions> tracing;
-  ExternalAuthOptions auth;  // of routes that have none of their own; no URL: none
+  IngressDefaults ingresses;
 };
 
 inline constexpr const char* kMeshKey = "mesh";

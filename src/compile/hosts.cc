@@ -4,6 +4,7 @@
 #include <span>
 #include <tuple>
 
+#include "compile/annotation_values.h"
 #include "compile/canary.h"
 #include "config/router.h"
 
@@ -146,17 +147,28 @@ size_t HostTable::flush(config::Snapshot& next) {
     next.hosts.set(name, built->routes.empty() ? nullptr : std::move(built));
     if (at->second.contributors.empty()) hosts_.erase(at);
   }
+  if (std::exchange(passthroughs_changed_, false)) {
+    next.passthrough_hosts = passthroughs_.size()
+                                 ? std::make_shared<const config::PersistentMap<config::PassthroughHost>>(passthroughs_)
+                                 : nullptr;
+  }
   marked_.clear();
   next.route_names.set_all(new_names_);
   new_names_.clear();
   return count;
 }
 
-void HostTable::lose(Host& host, const Candidate& loser, std::string message) {
+void HostTable::set_passthrough(const std::string& name, std::shared_ptr<const config::PassthroughHost> built) {
+  if (!built && !passthroughs_.find(name)) return;
+  passthroughs_.set(name, std::move(built));
+  passthroughs_changed_ = true;
+}
+
+void HostTable::lose(Host& host, const Candidate& loser, std::string message, resource::Severity severity) {
   const resource::Ingress& ingress = *loser.entry->object;
   host.losses.push_back(
       {loser.entry,
-       {resource::Severity::kError, ingress.meta.file ? *ingress.meta.file : std::string(), loser.route->mark.line,
+       {severity, ingress.meta.file ? *ingress.meta.file : std::string(), loser.route->mark.line,
         loser.route->mark.column, ingress.key().to_string(), loser.route->field, std::move(message)}});
 }
 
@@ -258,6 +270,34 @@ static void append_with_canaries(const HostRoute& base, const std::vector<const 
   out.push_back(weighted.empty() ? base.route : weighted_canaries(base, weighted));
 }
 
+// nginx: where one Ingress of a host makes its paths regular expressions, those of the others are too.
+void HostTable::make_regexes(Host& host, std::vector<Candidate>& rules) {
+  host.remade.clear();
+  const bool wanted = std::any_of(host.effective.begin(), host.effective.end(),
+                                  [](const Contributor& c) { return c.first->compiled.makes_regexes; });
+  if (!wanted) return;
+  for (Candidate& rule : rules) {
+    if (!rule.entry->compiled.as_nginx || is_regex(*rule.route)) continue;
+    config::PathMatch path;
+    path.kind = PathMatch::Kind::kPrefixRegex;
+    path.ignore_case = true;
+    path.text = rule.route->route->path.text.empty() ? "/" : rule.route->route->path.text;
+    std::string problem;
+    if (!compile_regex("(?i)" + path.text + ".*", &path.regex, &problem)) {
+      lose(host, rule,
+           "another Ingress of the host makes its paths regular expressions, and " + problem + "; it stays a plain one",
+           resource::Severity::kWarning);
+      continue;
+    }
+    HostRoute& remade = host.remade.emplace_back(*rule.route);
+    auto route = std::make_shared<config::Route>(*rule.route->route);
+    route->path = std::move(path);
+    remade.route = std::move(route);
+    remade.seal();
+    rule.route = &remade;
+  }
+}
+
 void HostTable::add_default_backend(const std::string& name, Host& host, std::vector<Candidate>& rules) {
   bool has_root = std::any_of(rules.begin(), rules.end(), [](const Candidate& c) { return is_root_prefix(*c.route); });
   std::vector<Candidate> defaults;
@@ -288,11 +328,68 @@ void HostTable::add_app_root(Host& host, std::vector<Candidate>& rules) {
   if (newest && !rules.empty()) rules.push_back(*newest);
 }
 
-std::shared_ptr<const config::VirtualHost> HostTable::build(const std::string& name, Host& host) const {
+// As in ingress-nginx: the oldest Ingress decides, and the service of `/` gets the connections, whatever other paths
+// there are.
+std::shared_ptr<const config::PassthroughHost> HostTable::passthrough(const std::string& name, Host& host,
+                                                                      const std::vector<Candidate>& rules) {
+  using Severity = resource::Severity;
+  const IngressEntry* oldest = nullptr;
+  for (const auto& [entry, routes] : host.effective) {
+    if (entry->compiled.canary || routes->routes.empty()) continue;
+    if (!oldest && routes->claim != CompiledIngress::Host::Claim::kWwwRedirect) oldest = entry;
+    if (!oldest || entry == oldest) continue;
+    const Candidate loser{&routes->routes[0], entry};
+    const std::string other = oldest->object->key().to_string();
+    if (!oldest->compiled.passthrough && entry->compiled.passthrough) {
+      lose(host, loser,
+           "ssl-passthrough has no effect on host " + name + ": TLS for it ends here, as " + other +
+               ", which is older, has it");
+    } else if (oldest->compiled.passthrough) {
+      lose(host, loser,
+           "TLS connections for host " + name + " are passed through, as " + other +
+               ", which is older, has it; rules of this Ingress are for plain HTTP",
+           Severity::kWarning);
+    }
+  }
+  if (!oldest || !oldest->compiled.passthrough) return nullptr;
+  const HostRoute* root = nullptr;
+  const HostRoute* own = nullptr;  // of the oldest Ingress, to report at
+  for (const Candidate& rule : rules) {
+    const std::string& path = rule.route->route->path.text;
+    if (rule.entry == oldest && !own) own = rule.route;
+    const bool is_root = path == "/" || path.empty();
+    if (is_root && !root) root = rule.route;
+    if (!is_root && rule.entry == oldest) {
+      lose(host, rule, "is for plain HTTP only: with ssl-passthrough all TLS connections go to the service of path /",
+           Severity::kWarning);
+    }
+  }
+  if (name == "*" || !root) {
+    if (own) {
+      lose(host, {own, oldest},
+           name == "*" ? "ssl-passthrough has no effect: it needs a rule with a host"
+                       : "ssl-passthrough has no effect on host " + name +
+                             ": it needs a rule with path /, whose service gets the connections");
+    }
+    return nullptr;
+  }
+  const PassthroughUse& use = *oldest->compiled.passthrough;
+  auto out = std::make_shared<config::PassthroughHost>();
+  out->domain = name;
+  out->route = root->route;
+  out->allow = use.allow;
+  out->deny = use.deny;
+  out->refused = use.refused;
+  return out;
+}
+
+std::shared_ptr<const config::VirtualHost> HostTable::build(const std::string& name, Host& host) {
   host.losses.clear();
   choose_contributors(name, host);
   std::vector<Candidate> rules = living_rules(host);
+  make_regexes(host, rules);
   const Canaries canaries = canaries_of(host, rules);
+  set_passthrough(name, passthrough(name, host, rules));
   add_default_backend(name, host, rules);
   add_app_root(host, rules);
   std::vector<const HostRoute*> sorted;

@@ -11,6 +11,7 @@
 //
 // A host is rebuilt only when an Ingress that contributes to it changed.
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <string>
@@ -49,6 +50,10 @@ class HostTable {
   struct ByAge {
     bool operator()(const IngressEntry* a, const IngressEntry* b) const { return a->age < b->age; }
   };
+  struct Candidate {
+    const HostRoute* route;
+    const IngressEntry* entry;
+  };
   struct Loss {
     const IngressEntry* entry;
     resource::Diagnostic diagnostic;
@@ -59,28 +64,32 @@ class HostTable {
     std::vector<Contributor> effective;       // those that count, the oldest first; set by build()
     std::unordered_set<std::string> aliases;  // hosts that stand for this one, or did
     std::vector<Loss> losses;
+    std::deque<HostRoute> remade;  // routes whose paths another Ingress makes regular expressions; set by build()
   };
-  struct Candidate {
-    const HostRoute* route;
-    const IngressEntry* entry;
-  };
-
-  std::shared_ptr<const config::VirtualHost> build(const std::string& name, Host& host) const;
+  std::shared_ptr<const config::VirtualHost> build(const std::string& name, Host& host);
+  void set_passthrough(const std::string& name, std::shared_ptr<const config::PassthroughHost> built);
   void mark(const std::string& name);
+  // Whether TLS for the host is passed through, and where to; null: it is not.
+  static std::shared_ptr<const config::PassthroughHost> passthrough(const std::string& name, Host& host,
+                                                                    const std::vector<Candidate>& rules);
   // Finds out which of the contributors count.
   void choose_contributors(const std::string& name, Host& host) const;
   uint32_t stats_slot(const std::string& route_name);
-  static void lose(Host& host, const Candidate& loser, std::string message);
+  static void lose(Host& host, const Candidate& loser, std::string message,
+                   resource::Severity severity = resource::Severity::kError);
   // Canaries by the base they belong to, oldest first.
   using Canaries = std::unordered_map<const HostRoute*, std::vector<const HostRoute*>>;
   static Canaries canaries_of(Host& host, const std::vector<Candidate>& rules);
   static std::vector<Candidate> living_rules(Host& host);
+  static void make_regexes(Host& host, std::vector<Candidate>& rules);
   static void add_default_backend(const std::string& name, Host& host, std::vector<Candidate>& rules);
   static void add_app_root(Host& host, std::vector<Candidate>& rules);
 
   std::unordered_map<std::string, Host> hosts_;
   std::unordered_set<std::string> marked_;
   std::unordered_set<std::string> mtls_;
+  config::PersistentMap<config::PassthroughHost> passthroughs_;
+  bool passthroughs_changed_ = false;
   std::unordered_map<std::string, uint32_t> stats_slots_;  // by route name; never shrinks
   std::vector<std::pair<uint32_t, std::shared_ptr<const std::string>>> new_names_;
 };

@@ -15,7 +15,7 @@ using namespace test;
 
 class Generator {
  public:
-  explicit Generator(unsigned seed) : random_(seed) {
+  explicit Generator(unsigned seed) : random_(seed), more_(seed + 1) {
     for (int i = 0; i < 2; ++i) {
       auto made = net::make_test_certificate(
           {.common_name = "c" + std::to_string(i), .sans = "DNS:c" + std::to_string(i)}, nullptr);
@@ -94,6 +94,10 @@ class Generator {
     if (pick(6) == 0) annotations += note("higress.io/rewrite-target", "/$1");
     if (pick(6) == 0) annotations += note("higress.io/match-method", one_of({"GET", "GET PUT"}));
     if (pick(6) == 0) annotations += note("higress.io/auth-tls-secret", one_of({"c0", "c1"}));
+    // Drawn apart, so that the Secrets come and go as ever: those of client CAs have a last good version too.
+    if (more_() % 3 == 0) annotations += note("higress.io/ssl-passthrough", more_() % 3 ? "true" : "false");
+    if (more_() % 2 == 0) annotations += note("sluice.io/compat", more_() % 3 ? "nginx" : "higress");
+    if (more_() % 8 == 0) annotations += note("higress.io/use-regex", "true");
     if (pick(2))
       annotations += note("higress.io/destination",
                           one_of({"r.static", "r.dns:443", "s0.default.svc.cluster.local:80 v1", "r.static:80"}));
@@ -117,7 +121,7 @@ class Generator {
     return out;
   }
 
-  std::mt19937 random_;
+  std::mt19937 random_, more_;
   std::vector<std::pair<std::string, std::string>> certificates_;
 };
 

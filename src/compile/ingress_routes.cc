@@ -26,18 +26,21 @@ constexpr uint16_t kListenerPort = 80;  // of a destination that names no port a
 class IngressCompiler {
  public:
   IngressCompiler(const resource::Ingress& ingress, const resource::Store& store, const Options& options,
-                  const ExternalAuthOptions& global_auth, ClusterTable& clusters, FilterCache& filters)
+                  const IngressDefaults& defaults, ClusterTable& clusters, FilterCache& filters)
       : ingress_(ingress),
         store_(store),
         options_(options),
-        global_auth_(global_auth),
+        defaults_(defaults),
         clusters_(clusters),
         filters_(filters) {}
 
   CompiledIngress compile() {
-    annotations_ = parse_annotations(ingress_, out_.diagnostics);
+    annotations_ = parse_annotations(ingress_, defaults_.as_nginx, out_.diagnostics);
+    if (annotations_.external_auth.url.empty() && !annotations_.external_auth.fields.empty()) {
+      report_annotation(Severity::kWarning, "auth-snippet", "has no effect without auth-url");
+    }
     if (annotations_.external_auth.url.empty() && annotations_.external_auth.global) {
-      annotations_.external_auth = global_auth_;
+      annotations_.external_auth = defaults_.auth;
     }
     if (annotations_.service.any) out_.service_options = std::make_shared<ServiceOptions>(annotations_.service);
     name_ = ingress_.meta.ns == options_.system_namespace ? ingress_.meta.name
@@ -53,7 +56,12 @@ class IngressCompiler {
       aliases();
       www_redirects();
       tls();
+      if (annotations_.ssl_passthrough) passthrough();
     }
+    out_.canary = canary_ != nullptr;
+    out_.as_nginx = annotations_.as_nginx;
+    out_.makes_regexes =
+        annotations_.as_nginx && !canary_ && (annotations_.use_regex || !annotations_.rewrite_target.empty());
     return std::move(out_);
   }
 
@@ -87,8 +95,13 @@ class IngressCompiler {
     if (tracing.enable != Switch::kUnset || tracing.trust_incoming != Switch::kUnset || !tracing.operation.empty()) {
       tracing_ = std::make_shared<const config::RouteTracing>(tracing);
     }
-    if (annotations_.retry.any) retry_ = retry_policy(annotations_.retry);
-    redirect_ = redirect(annotations_.redirect);
+    if (annotations_.retry.any) retry_ = retry_policy(annotations_.retry, annotations_.as_nginx);
+    const RedirectOptions& redirects = annotations_.redirect;
+    if (annotations_.as_nginx && redirects.temporal.empty() && redirects.permanent.empty() && !redirects.force_https) {
+      if (redirects.to_https.value_or(true)) redirect_with_tls_ = redirect({.to_https = true});
+    } else {
+      redirect_ = redirect(redirects);
+    }
     affinity_ = sticky_affinity();
     if (!canary_) {
       refusal_ = annotations_.refusal;
@@ -191,10 +204,12 @@ class IngressCompiler {
   void external_authentication() {
     const ExternalAuthOptions& options = annotations_.external_auth;
     notes_.push_back("external authentication by " + options.url);
-    if (options.headers_map.empty()) return;
-    const resource::ConfigMap* map = guarding_map("auth-proxy-set-headers", options.headers_map);
-    if (!map) return;
-    for (const resource::Pair& entry : map->data) auth_headers_.emplace_back(entry.key, entry.value);
+    if (!options.headers_map.empty()) {
+      const resource::ConfigMap* map = guarding_map("auth-proxy-set-headers", options.headers_map);
+      if (!map) return;
+      for (const resource::Pair& entry : map->data) auth_headers_.emplace_back(entry.key, entry.value);
+    }
+    auth_headers_.insert(auth_headers_.end(), options.fields.begin(), options.fields.end());
   }
 
   // One that is missing, or a field that can't be set, is left out.
@@ -305,6 +320,10 @@ class IngressCompiler {
     out->cluster_name = key->name();
     out->service = options.ns + "/" + options.service;
     if (options.intercept) out->statuses = options.error_codes;
+    if (annotations_.as_nginx) {
+      out->ingress_ns = ingress_.meta.ns;
+      out->ingress = ingress_.meta.name;
+    }
     std::string note = "falls back to " + out->cluster_name + " without a usable endpoint";
     for (uint16_t status : out->statuses) note += ", " + std::to_string(status);
     notes_.push_back(std::move(note));
@@ -371,16 +390,19 @@ class IngressCompiler {
     route.read_timeout = std::chrono::seconds(annotations_.read_timeout_seconds);
     route.send_timeout = std::chrono::seconds(annotations_.send_timeout_seconds);
     route.retry = retry_;
-    route.redirect = redirect_;
+    const std::shared_ptr<const config::Redirect>& redirect =
+        redirect_with_tls_ && find_tls(ingress_, host_name) ? redirect_with_tls_ : redirect_;
+    route.redirect = redirect;
     route.fallback = fallback_;
     route.access_log = annotations_.access_log;
+    route.http10 = annotations_.http10;
     route.tracing = tracing_;
     route.notes = notes_;
     for (const Destination& destination : pending_) route.total_weight += destination.weight;
     for (Destination& destination : pending_) route.destinations.push_back(std::move(destination));
     pending_.clear();
     const RouteFacts facts{route.path,
-                           redirect_.get(),
+                           redirect.get(),
                            auth_users_.empty() ? nullptr : &auth_users_,
                            mirror_cluster_,
                            custom_headers_,
@@ -590,10 +612,28 @@ class IngressCompiler {
     }
   }
 
+  void passthrough() {
+    PassthroughUse use;
+    use.refused = !refusal_.empty();
+    for (const auto& [texts, networks] :
+         {std::pair{&annotations_.addresses.allow, &use.allow}, std::pair{&annotations_.addresses.deny, &use.deny}}) {
+      for (const std::string& text : *texts) {
+        if (auto network = net::Cidr::parse(text)) networks->push_back(std::move(*network));
+      }
+    }
+    std::string unused;
+    for (const std::string& key : without_effect_in_passthrough(ingress_)) unused += (unused.empty() ? "" : ", ") + key;
+    if (!unused.empty()) {
+      report_annotation(Severity::kWarning, "ssl-passthrough",
+                        "TLS connections are passed through, so that these hold for plain HTTP only: " + unused);
+    }
+    out_.passthrough = std::move(use);
+  }
+
   const resource::Ingress& ingress_;
   const resource::Store& store_;
   const Options& options_;
-  const ExternalAuthOptions& global_auth_;
+  const IngressDefaults& defaults_;
   ClusterTable& clusters_;
   FilterCache& filters_;
   IngressOptions annotations_;
@@ -601,6 +641,7 @@ class IngressCompiler {
   std::string name_;
   std::shared_ptr<const config::RetryPolicy> retry_;
   std::shared_ptr<const config::Redirect> redirect_;
+  std::shared_ptr<const config::Redirect> redirect_with_tls_;  // of hosts with a certificate, before redirect_
   std::shared_ptr<const config::Fallback> fallback_;
   std::shared_ptr<const CanaryRule> canary_;  // null: not a canary Ingress
   std::string refusal_;                       // why the routes must not be served; empty: they may
@@ -648,8 +689,8 @@ bool is_accepted(const resource::Ingress& ingress, const Options& options) {
 }
 
 CompiledIngress compile_ingress(const resource::Ingress& ingress, const resource::Store& store, const Options& options,
-                                const ExternalAuthOptions& global_auth, ClusterTable& clusters, FilterCache& filters) {
-  return IngressCompiler(ingress, store, options, global_auth, clusters, filters).compile();
+                                const IngressDefaults& defaults, ClusterTable& clusters, FilterCache& filters) {
+  return IngressCompiler(ingress, store, options, defaults, clusters, filters).compile();
 }
 
 }  // namespace sluice::compile

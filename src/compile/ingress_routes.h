@@ -59,6 +59,12 @@ struct HostRoute {
   void seal();
 };
 
+// What is asked of an Ingress's hosts with ssl-passthrough.
+struct PassthroughUse {
+  std::vector<net::Cidr> allow, deny;
+  bool refused = false;  // as config::PassthroughHost
+};
+
 struct CompiledIngress {
   struct Host {
     std::string name;
@@ -90,6 +96,10 @@ struct CompiledIngress {
   };
   std::vector<TlsUse> tls;
   TlsOptions tls_options;
+  std::optional<PassthroughUse> passthrough;
+  bool canary = false;  // has no hosts of its own
+  // With nginx's meaning: a host where one of these makes paths regular expressions has no others of theirs.
+  bool as_nginx = false, makes_regexes = false;
 
   resource::Diagnostics diagnostics;
 };
@@ -110,9 +120,16 @@ class FilterCache {
 // Whether this gateway serves the Ingress (its class).
 bool is_accepted(const resource::Ingress& ingress, const Options& options);
 
+// What higress-config decides for all Ingresses that say nothing else.
+struct IngressDefaults {
+  ExternalAuthOptions auth;  // no URL: none
+  bool as_nginx = false;
+  bool operator==(const IngressDefaults&) const = default;
+};
+
 // Acquires the clusters it lists in the result; the caller releases them when the result is
 // replaced.
 CompiledIngress compile_ingress(const resource::Ingress& ingress, const resource::Store& store, const Options& options,
-                                const ExternalAuthOptions& global_auth, ClusterTable& clusters, FilterCache& filters);
+                                const IngressDefaults& defaults, ClusterTable& clusters, FilterCache& filters);
 
 }  // namespace sluice::compile

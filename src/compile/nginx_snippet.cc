@@ -4,7 +4,10 @@
 
 #include "compile/annotation_values.h"
 #include "compile/nginx_config.h"
+#include "plugins/message_edit.h"
 #include "plugins/registry.h"
+#include "plugins/schema.h"
+#include "plugins/variables.h"
 #include "resource/reader.h"
 
 namespace sluice::compile {
@@ -243,7 +246,73 @@ class Translator {
   NginxSnippet out_;
 };
 
+// The directives that say what the call has beside the request's own fields.
+class AuthTranslator {
+ public:
+  NginxAuthSnippet run(std::string_view source) {
+    auto parsed = parse_nginx_config(source);
+    if (!parsed) {
+      lose(parsed.error().message);
+      return std::move(out_);
+    }
+    for (const NginxDirective& item : *parsed) one(item);
+    return std::move(out_);
+  }
+
+ private:
+  void lose(const std::string& message) {
+    if (out_.problems.size() < kMaxProblems) out_.problems.push_back(message);
+    if (out_.lost_guard.empty()) out_.lost_guard = message;
+  }
+
+  static bool sets_fields(const NginxDirective& item) {
+    static constexpr std::string_view kNames[] = {"proxy_set_header", "more_set_input_headers",
+                                                  "more_clear_input_headers"};
+    return std::find(std::begin(kNames), std::end(kNames), item.name()) != std::end(kNames);
+  }
+  // Whether the directive, or one in its block, has a part in the decision.
+  static bool decides(const NginxDirective& item) {
+    return sets_fields(item) || guards(item) || std::any_of(item.block.begin(), item.block.end(), decides);
+  }
+
+  void one(const NginxDirective& item) {
+    const std::string where = "line " + std::to_string(item.line) + ": " + item.name() + " ";
+    if (item.has_block || !sets_fields(item)) {
+      const std::string message = where + "can't be translated for the call";
+      if (decides(item)) return lose(message);
+      if (out_.problems.size() < kMaxProblems) out_.problems.push_back(message);
+      return;
+    }
+    const Words arguments(item.words.begin() + 1, item.words.end());
+    if (item.name() == "proxy_set_header") {
+      if (arguments.size() != 2) return lose(where + "needs a name and a value");
+      return set(where, arguments[0], arguments[1]);
+    }
+    for (const std::string& argument : arguments) {
+      const size_t colon = argument.find(':');
+      const bool clears = item.name() == "more_clear_input_headers";
+      if (argument.starts_with('-') || (!clears && colon == argument.npos)) {
+        return lose(where + "takes only texts such as \"Name: value\" here");
+      }
+      const std::string_view value = clears ? std::string_view() : trim(std::string_view(argument).substr(colon + 1));
+      set(where, std::string(trim(std::string_view(argument).substr(0, colon))), std::string(value));
+    }
+  }
+
+  void set(const std::string& where, std::string name, std::string value) {
+    std::string problem = plugins::check_header_name(name);
+    if (problem.empty() && (plugins::is_framing_field(name) || name == "host")) problem = name + " can't be set";
+    if (problem.empty()) problem = plugins::VariableTemplate::check(value);
+    if (!problem.empty()) return lose(where + "can't be translated: " + problem);
+    out_.fields.emplace_back(std::move(name), std::move(value));
+  }
+
+  NginxAuthSnippet out_;
+};
+
 }  // namespace
+
+NginxAuthSnippet translate_nginx_auth_snippet(std::string_view text) { return AuthTranslator().run(text); }
 
 NginxSnippet translate_nginx_snippet(std::string_view text) { return Translator().run(text); }
 

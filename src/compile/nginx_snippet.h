@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "plugins/config_node.h"
@@ -17,5 +18,16 @@ struct NginxSnippet {
 };
 
 NginxSnippet translate_nginx_snippet(std::string_view text);
+
+// Of a snippet for the call of external authentication: the fields it sets there, with variables; an empty value leaves
+// the field out.
+struct NginxAuthSnippet {
+  std::vector<std::pair<std::string, std::string>> fields;
+  std::vector<std::string> problems;
+  // Not empty: what the service decides by could not be translated. Says what.
+  std::string lost_guard;
+};
+
+NginxAuthSnippet translate_nginx_auth_snippet(std::string_view text);
 
 }  // namespace sluice::compile

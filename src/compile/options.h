@@ -22,6 +22,8 @@ struct Options {
   std::string domain_suffix = "cluster.local";
   // What is wrong with an access-log format; empty: nothing. Null: formats are not checked.
   std::function<std::string(std::string_view)> check_access_log_format;
+  bool as_nginx =
+      false;  // where nginx and Higress differ and neither Ingress nor higress-config says whose meaning holds
   bool offer_http2 = true;                          // by ALPN on the TLS listener
   std::shared_ptr<net::TlsTicketKeys> ticket_keys;  // null: no session tickets
 };

@@ -3,12 +3,15 @@
 #include <re2/re2.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "compile/annotation_values.h"
 #include "resource/reader.h"
 
 namespace sluice::compile {
 namespace {
+
+constexpr uint32_t kUnlimitedRetries = 5;  // nginx: as many as there are endpoints
 
 bool covers(const std::string& entry, const std::string& host) {
   if (entry == host) return true;
@@ -17,11 +20,15 @@ bool covers(const std::string& entry, const std::string& host) {
 
 }  // namespace
 
-std::shared_ptr<const config::RetryPolicy> retry_policy(const RetryOptions& options) {
+std::shared_ptr<const config::RetryPolicy> retry_policy(const RetryOptions& options, bool as_nginx) {
   using R = config::RetryPolicy;
   auto out = std::make_shared<R>();
   out->max_retries = static_cast<uint32_t>(options.tries.value_or(3));
   out->per_try_timeout = std::chrono::seconds(options.timeout_seconds);
+  if (as_nginx) {  // tries and time of all of them, the first included; no tries: no limit
+    out->max_retries = out->max_retries ? out->max_retries - 1 : kUnlimitedRetries;
+    out->total_timeout = std::exchange(out->per_try_timeout, {});
+  }
   uint32_t on = 0;
   bool non_idempotent = false;
   std::vector<uint16_t> statuses;
@@ -65,7 +72,7 @@ std::shared_ptr<const config::Redirect> redirect(const RedirectOptions& options)
     parse_url(url, &out->scheme, &out->host, &out->path);
     return out;
   }
-  if (!options.to_https) return nullptr;
+  if (!options.to_https.value_or(false) && !options.force_https) return nullptr;
   out->status = 308;
   out->scheme = "https";
   out->https_only_on_plaintext = true;

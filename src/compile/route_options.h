@@ -13,7 +13,7 @@
 
 namespace sluice::compile {
 
-std::shared_ptr<const config::RetryPolicy> retry_policy(const RetryOptions& options);
+std::shared_ptr<const config::RetryPolicy> retry_policy(const RetryOptions& options, bool as_nginx);
 // Null: none.
 std::shared_ptr<const config::Redirect> redirect(const RedirectOptions& options);
 // Nothing, and an error, if the path is an invalid regular expression.

@@ -83,6 +83,7 @@ const Schema<Policy>& schema() {
                   {{"unset", B::kUnset},
                    {"round_robin", B::kRoundRobin},
                    {"least_request", B::kLeastRequest},
+                   {"peak_ewma", B::kPeakEwma},
                    {"random", B::kRandom},
                    {"ring_hash", B::kRingHash},
                    {"maglev", B::kMaglev}},
@@ -137,6 +138,9 @@ void UpstreamPolicy::apply(config::Cluster& cluster) const {
       break;
     case Balancing::kRoundRobin:
       cluster.load_balancing = config::LoadBalancing::kRoundRobin;
+      break;
+    case Balancing::kPeakEwma:
+      cluster.load_balancing = config::LoadBalancing::kPeakEwma;
       break;
     case Balancing::kLeastRequest:
       cluster.load_balancing = config::LoadBalancing::kLeastRequest;

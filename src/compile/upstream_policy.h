@@ -14,7 +14,7 @@
 namespace sluice::compile {
 
 struct UpstreamPolicy {
-  enum class Balancing : uint8_t { kUnset, kRoundRobin, kLeastRequest, kRandom, kRingHash, kMaglev };
+  enum class Balancing : uint8_t { kUnset, kRoundRobin, kLeastRequest, kRandom, kRingHash, kMaglev, kPeakEwma };
   enum class Check : uint8_t { kNone, kTcp, kHttp, kGrpc };
 
   struct HealthCheck {

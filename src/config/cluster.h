@@ -36,7 +36,7 @@ struct EndpointSet {
   std::vector<Endpoint> endpoints;
 };
 
-enum class LoadBalancing : uint8_t { kRoundRobin, kLeastRequest, kRandom, kRingHash, kMaglev };
+enum class LoadBalancing : uint8_t { kRoundRobin, kLeastRequest, kRandom, kRingHash, kMaglev, kPeakEwma };
 enum class UpstreamProtocol : uint8_t { kHttp1, kHttp2 };
 
 // Most that one worker lets be under way to the cluster; beyond it requests fail at once with 503 (flag UO).

@@ -88,6 +88,7 @@ struct RetryPolicy {
   uint32_t on = kOnConnectFailure | kOnRefusedStream | kOnUnavailable | kOnCancelled | kOnStatus;
   std::vector<uint16_t> statuses = {503};
   std::chrono::milliseconds per_try_timeout{0};  // 0: none
+  std::chrono::milliseconds total_timeout{0};    // no retry begins after it; 0: none
   std::chrono::milliseconds backoff_base{25};
   std::chrono::milliseconds backoff_max{250};
   uint32_t max_replay_bytes = 65536;  // a request body that has grown beyond this can't be retried
@@ -100,6 +101,8 @@ struct Fallback {
   std::string cluster_name;
   std::string service;  // "ns/name"
   std::vector<uint16_t> statuses;
+  // Not empty: the service is told, as ingress-nginx does, what it takes over from.
+  std::string ingress, ingress_ns;
 };
 
 struct Redirect {
@@ -118,6 +121,7 @@ struct alignas(64) Route {
   uint32_t stats_slot = 0;  // of `name`; see Snapshot::route_names
   uint32_t total_weight = 0;
   bool access_log = true;
+  bool http10 = false;  // to upstreams of HTTP/1
 
   std::vector<std::string> methods;    // one of them, upper case; empty: any
   std::vector<ValueMatch> conditions;  // all must hold

@@ -275,6 +275,18 @@ const TlsHost* match_tls(const Snapshot& snapshot, std::string_view sni) {
   return found;
 }
 
+const PassthroughHost* match_passthrough(const Snapshot& snapshot, std::string_view sni) {
+  if (!snapshot.passthrough_hosts || sni.size() > kMaxHost) return nullptr;
+  char buffer[kMaxHost + 1];
+  std::memcpy(buffer, sni.data(), sni.size());
+  const PassthroughHost* found = nullptr;
+  each_domain(buffer, sni.size(), [&](std::string_view domain) {
+    found = snapshot.passthrough_hosts->find(domain);
+    return found != nullptr || snapshot.tls_hosts.find(domain) != nullptr;
+  });
+  return found;
+}
+
 void set_target(RequestKey& key, std::string_view target) {
   key.target = target;
   size_t question = target.find('?');

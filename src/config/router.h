@@ -69,6 +69,10 @@ Match match(const Snapshot& snapshot, const RequestKey& key, MatchTrace* trace =
 // Null: none.
 const TlsHost* match_tls(const Snapshot& snapshot, std::string_view sni);
 
+// The host that TLS for that name (lower case) is passed through for. Null: TLS ends here, as there is no such host, or
+// a more specific one with a certificate.
+const PassthroughHost* match_passthrough(const Snapshot& snapshot, std::string_view sni);
+
 // Starts to load what match() will look up for this authority first. Worth a call as soon as the authority is known:
 // with many hosts it is not in the cache.
 void prefetch_host(const Snapshot& snapshot, std::string_view authority);

@@ -75,11 +75,21 @@ struct TlsHost {
   bool mutual = false;
 };
 
+// A host whose TLS connections go to its service as they are (ssl-passthrough).
+struct PassthroughHost {
+  std::string domain;                  // "a.b.c" or "*.b.c"
+  std::shared_ptr<const Route> route;  // that of `/`: its destinations and name count
+  std::vector<net::Cidr> allow, deny;  // clients; `allow` empty: all but those in `deny`
+  bool refused = false;                // what restricts access could not be understood: nobody may
+};
+
 struct Snapshot {
   uint64_t version = 0;
   std::shared_ptr<const Globals> globals = std::make_shared<Globals>();
-  PersistentMap<VirtualHost> hosts;       // key: domain in lower case
-  PersistentMap<TlsHost> tls_hosts;       // key: domain in lower case
+  PersistentMap<VirtualHost> hosts;  // key: domain in lower case
+  PersistentMap<TlsHost> tls_hosts;  // key: domain in lower case
+  // By domain in lower case. Null: there are none, and no ClientHello is looked at.
+  std::shared_ptr<const PersistentMap<PassthroughHost>> passthrough_hosts;
   PersistentVector<Cluster> clusters;     // by slot
   PersistentMap<uint32_t> cluster_slots;  // cluster name → slot
 

@@ -42,6 +42,12 @@ struct HttpCall;
 
 enum class Status : uint8_t { kContinue, kPause };
 
+// What a filter holds for as long as a tunnel lasts: filters are gone by then. Destroyed when it ends.
+class TunnelHold {
+ public:
+  virtual ~TunnelHold() = default;
+};
+
 class Filter {
  public:
   virtual ~Filter() = default;
@@ -56,8 +62,11 @@ class Filter {
   virtual Status on_response_body(Context& context, SliceQueue& data, bool end) { return Status::kContinue; }
   virtual Status on_response_trailers(Context& context, http::HeaderMap& trailers) { return Status::kContinue; }
 
-  // The exchange is over, however it ended. Called once, last, also after a cancellation; pending timers and call-outs
-  // of the filter must be dropped here.
+  // Both sides have agreed to a tunnel (WebSocket), whose bytes no filter sees. Called before on_complete().
+  virtual std::unique_ptr<TunnelHold> on_tunnel() { return nullptr; }
+
+  // The exchange is over, however it ended, or has become a tunnel. Called once, last, also after a cancellation;
+  // pending timers and call-outs of the filter must be dropped here.
   virtual void on_complete(Context& context) {}
 };
 

@@ -121,6 +121,9 @@ struct RequestHead {
   // Body length if the head states it; -1: none stated (chunked, or HTTP/2 without content-length).
   int64_t content_length = -1;
   bool expect_continue = false;
+  // To be sent as HTTP/1.0 by HTTP/1 clients: without chunks, on a connection that ends with the response. Needs a body
+  // of known length; not for upgrades.
+  bool as_http10 = false;
   HeaderMap headers;
 };
 

@@ -172,7 +172,7 @@ void Http1ClientConnection::parse_head() {
     if (++informational_ > kMaxInformational) return fail(StreamError::kProtocol, "too many informational responses");
     return handler_->on_informational(*head);
   }
-  keep_alive_ = framing.keep_alive;
+  keep_alive_ = framing.keep_alive && !last_request_;
   body_ = framing.body;
   body_remaining_ = framing.length;
   if (body_ == Framing::Body::kChunked) chunks_ = ChunkedDecoder();
@@ -244,6 +244,7 @@ void Http1ClientConnection::send_head(const RequestHead& head, bool end) {
   if (closed_) return;
   method_ = head.method;
   upgrade_requested_ = !head.upgrade.empty();
+  last_request_ = head.as_http10 && !upgrade_requested_;
   chunked_out_ = !end && head.content_length < 0 && !upgrade_requested_;
   out_.push_back(write_request_head(head, chunked_out_));
   request_done_ = end;

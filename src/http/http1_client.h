@@ -78,6 +78,7 @@ class Http1ClientConnection final : public ClientConnection,
   Framing::Body body_ = Framing::Body::kNone;
   Method method_ = Method::kGet;
   bool upgrade_requested_ = false;
+  bool last_request_ = false;  // the connection is not kept, whatever the server says
   bool tunnel_ = false;
   bool keep_alive_ = true;
   bool reusable_ = true;

@@ -600,7 +600,8 @@ Slice write_request_head(const RequestHead& head, bool chunked) {
   char* p = put(block->data(), head.method_text);
   *p++ = ' ';
   p = put(p, head.path);
-  p = put(p, " HTTP/1.1\r\nhost: ");
+  const bool http10 = head.as_http10 && head.upgrade.empty();
+  p = put(p, http10 ? " HTTP/1.0\r\nconnection: close\r\nhost: " : " HTTP/1.1\r\nhost: ");
   p = put(p, head.authority);
   p = put(p, "\r\n");
   for (const HeaderField& field : head.headers) {

@@ -94,7 +94,7 @@ TEST(Registry, FindsByName) {
   EXPECT_EQ(find("cors")->name, "cors");
   EXPECT_EQ(find("corS"), nullptr);
   EXPECT_EQ(find(""), nullptr);
-  EXPECT_EQ(all().size(), 17u);
+  EXPECT_EQ(all().size(), 18u);
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "plugins/local_rate_limit/filter.h"
 #include "plugins/mirror/filter.h"
 #include "plugins/redirect/filter.h"
+#include "plugins/request_buffer/filter.h"
 #include "plugins/response_rewrite/filter.h"
 #include "plugins/rewrite/filter.h"
 #include "plugins/size_limit/filter.h"
@@ -25,8 +26,8 @@ const std::vector<Plugin>& all() {
       bandwidth_limit::plugin(), basic_auth::plugin(),     client_certificate::plugin(), client_limit::plugin(),
       compression::plugin(),     cors::plugin(),           directives::plugin(),         ext_auth::plugin(),
       fault::plugin(),           header_control::plugin(), ip_restriction::plugin(),     local_rate_limit::plugin(),
-      mirror::plugin(),          redirect::plugin(),       response_rewrite::plugin(),   rewrite::plugin(),
-      size_limit::plugin(),
+      mirror::plugin(),          redirect::plugin(),       request_buffer::plugin(),     response_rewrite::plugin(),
+      rewrite::plugin(),         size_limit::plugin(),
   };
   return kAll;
 }

@@ -6,7 +6,6 @@
 #include "base/hash.h"
 #include "config/router.h"
 #include "http/request_values.h"
-#include "net/proxy_protocol.h"
 #include "plugins/variables.h"
 #include "proxy/call_out.h"
 #include "proxy/forwarding.h"
@@ -301,6 +300,7 @@ void Exchange::forward(bool end) {
       cluster_slot_ == UINT32_MAX ? nullptr : worker_.clusters().get(*snapshot_, cluster_slot_);
   if (route_->fallback && (!cluster || !cluster->has_usable_endpoint())) {
     if (upstream::ClusterState* fallback = usable_fallback()) {
+      add_fallback_fields(503, snapshot_->clusters.get(cluster_slot_));
       cluster = fallback;
       cluster_slot_ = route_->fallback->cluster;
       cluster_name_ = route_->fallback->cluster_name;
@@ -308,6 +308,7 @@ void Exchange::forward(bool end) {
   }
   if (!cluster) return answer(503, "", "cluster_not_found", ResponseFlag::kNoCluster);
 
+  request_.as_http10 = route_->http10;
   const config::Globals& globals = *snapshot_->globals;
   timeout_ms_ = static_cast<uint64_t>((route_->timeout.count() ? route_->timeout : globals.route_timeout).count());
   if (is_grpc()) {
@@ -370,11 +371,7 @@ UpstreamRequest::Target Exchange::target_of(upstream::ClusterState& cluster) {
     set_cookie_ = nullptr;  // renew_affinity() sets it
   }
   if (cluster.config().send_proxy_protocol) {
-    const net::Address& local = downstream_->connection().local;
-    const std::string header = cluster.config().send_proxy_protocol == 1
-                                   ? net::write_proxy_protocol_v1(downstream_->connection().peer, local)
-                                   : net::write_proxy_protocol_v2(downstream_->connection().peer, local);
-    target.proxy_header = arena().copy(header);
+    target.proxy_header = arena().copy(proxy_header(cluster.config(), downstream_->connection()));
   }
   return target;
 }
@@ -394,9 +391,10 @@ bool Exchange::falls_back_on(int status) {
 
 // Asks the fallback service for the page that the client gets instead of an error. The request's body has gone, or is
 // going, to the first service; this one gets none.
-void Exchange::fall_back() {
+void Exchange::fall_back(int status) {
   fell_back_ = true;
   const config::Fallback& fallback = *route_->fallback;
+  add_fallback_fields(status, snapshot_->clusters.get(cluster_slot_));
   cluster_slot_ = fallback.cluster;
   cluster_name_ = fallback.cluster_name;
   request_.path = "/";
@@ -411,6 +409,21 @@ void Exchange::fall_back() {
   begin_deadline();
   upstream_.start(target_of(*worker_.clusters().get(*snapshot_, cluster_slot_)), request_, true);
   if (!over()) update_request_flow();
+}
+
+void Exchange::add_fallback_fields(int status, const config::Cluster* failed) {
+  const config::Fallback& fallback = *route_->fallback;
+  if (fallback.ingress.empty()) return;
+  http::HeaderMap& headers = request_.headers;
+  headers.set("x-code", format_number(static_cast<uint64_t>(status), arena()));
+  headers.set("x-format", headers.get(HeaderId::kAccept));
+  headers.set("x-original-uri", original_path_);
+  headers.set("x-namespace", fallback.ingress_ns);
+  headers.set("x-ingress-name", fallback.ingress);
+  if (!failed) return;
+  const std::string_view service = failed->service;
+  headers.set("x-service-name", service.substr(0, service.find('.')));
+  headers.set("x-service-port", format_number(failed->port, arena()));
 }
 
 bool Exchange::hash_of(const config::HashPolicy& policy, uint64_t* hash) {

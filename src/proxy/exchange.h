@@ -98,7 +98,9 @@ class Exchange final : public http::StreamHandler,
   void send_continue();
   upstream::ClusterState* usable_fallback();
   bool falls_back_on(int status);
-  void fall_back();
+  void fall_back(int status);
+  // What the fallback service of an Ingress with nginx's meaning is told.
+  void add_fallback_fields(int status, const config::Cluster* failed);
   UpstreamRequest::Target target_of(upstream::ClusterState& cluster);
   bool hash_of(const config::HashPolicy& policy, uint64_t* hash);
   std::string_view affinity_cookie(const config::HashPolicy& policy);
@@ -193,7 +195,8 @@ class Exchange final : public http::StreamHandler,
   };
   LogField* log_fields_ = nullptr;
   event::MemberTimer<Exchange, &Exchange::send_paced> pace_timer_{this};
-  std::unique_ptr<Trace> trace_;          // null: not traced
+  std::unique_ptr<Trace> trace_;  // null: not traced
+  std::vector<std::unique_ptr<filter::TunnelHold>> tunnel_holds_;
   std::unique_ptr<char[]> tunnel_texts_;  // of a tunnel's log line: see pack_texts(); its heads and arena are gone
   SliceQueue early_;                      // bytes behind an upgrade request, until it is agreed to
   const config::HashPolicy* set_cookie_ = nullptr;

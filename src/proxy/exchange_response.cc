@@ -158,7 +158,7 @@ void Exchange::on_upstream_response(http::ResponseHead& head, bool end) {
     } else {
       upstream_.cancel();
     }
-    return fall_back();
+    return fall_back(head.status);
   }
   response_ = &head;
   phase_ = Phase::kResponding;
@@ -338,7 +338,7 @@ void Exchange::on_upstream_failed(const UpstreamFailure& failure) {
   flags_.add(failure.flag);
   if (failure.retries_exhausted) flags_.add(ResponseFlag::kRetryLimit);
   upstream_failure_ = failure.transport;
-  if (falls_back_on(failure.status)) return fall_back();
+  if (falls_back_on(failure.status)) return fall_back(failure.status);
   if (head_sent_) {
     if (phase_ == Phase::kTunnel) return close(http::StreamError::kConnectionClosed, false);
     return cut_off(failure.flag, failure.details);
@@ -422,6 +422,7 @@ void Exchange::begin_tunnel(bool upstream_ended) {
   // With HTTP/1 it was the request that has ended, not what the client sends.
   request_end_ = request_end_ && request_.version == http::Protocol::kHttp2;
   upstream_done_ = false;
+  tunnel_holds_ = filters_.begin_tunnel();
   filters_.finish(*this);
 
   set_cookie_ = affinity_ = nullptr;

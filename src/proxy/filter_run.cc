@@ -24,6 +24,14 @@ void FilterRun::build(filter::Context& context, Arena& arena, const config::Filt
   response_from_ = count_;
 }
 
+std::vector<std::unique_ptr<filter::TunnelHold>> FilterRun::begin_tunnel() {
+  std::vector<std::unique_ptr<filter::TunnelHold>> holds;
+  for (uint32_t i = 0; i < count_; ++i) {
+    if (auto hold = entries_[i].filter->on_tunnel()) holds.push_back(std::move(hold));
+  }
+  return holds;
+}
+
 void FilterRun::finish(filter::Context& context) {
   for (uint32_t i = 0; i < count_; ++i) {
     entries_[i].filter->on_complete(context);

@@ -3,6 +3,8 @@
 // last, response events last to first. A paused filter holds what has reached it; resuming moves it on.
 
 #include <cstdint>
+#include <memory>
+#include <vector>
 
 #include "base/arena.h"
 #include "base/slice_queue.h"
@@ -37,6 +39,8 @@ class FilterRun {
 
   // Instantiates the filters of the chains, in order. `context` is passed to factories and events.
   void build(filter::Context& context, Arena& arena, const config::FilterChain* const* chains, size_t count);
+  // What the filters hold on to while a tunnel lasts. finish() is to follow.
+  std::vector<std::unique_ptr<filter::TunnelHold>> begin_tunnel();
   // Calls on_complete() of all filters and destroys them.
   void finish(filter::Context& context);
 

@@ -3,6 +3,8 @@
 #include <charconv>
 #include <cstring>
 
+#include "net/proxy_protocol.h"
+
 namespace sluice::proxy {
 namespace {
 
@@ -219,6 +221,17 @@ void add_request_fields(http::RequestHead& head, const ForwardingFacts& facts, R
   if (facts.add_x_real_ip && !external.empty()) head.headers.set(HeaderId::kXRealIp, external);
   head.headers.set(HeaderId::kOriginalHost, head.authority);
   head.headers.set(HeaderId::kReqStartTime, format_number(facts.start_time_ms, arena));
+}
+
+std::string proxy_header(const config::Cluster& cluster, const http::ConnectionInfo& connection) {
+  switch (cluster.send_proxy_protocol) {
+    case 1:
+      return net::write_proxy_protocol_v1(connection.peer, connection.local);
+    case 2:
+      return net::write_proxy_protocol_v2(connection.peer, connection.local);
+    default:
+      return {};
+  }
 }
 
 std::string_view normalize_path(std::string_view target, Arena& arena, config::PathNormalization kind) {

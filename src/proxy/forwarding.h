@@ -2,6 +2,7 @@
 // The header fields the gateway adds on the way: who the client is, when the request came, which request this is.
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "base/random.h"
@@ -28,6 +29,9 @@ struct ForwardingFacts {
 
 // Fields of the request to the upstream that do not depend on the route. Values live in the head's arena.
 void add_request_fields(http::RequestHead& head, const ForwardingFacts& facts, Random& random);
+
+// The PROXY header that connections to the cluster begin with on behalf of that client; empty: none.
+std::string proxy_header(const config::Cluster& cluster, const http::ConnectionInfo& connection);
 
 // kBase: resolves dot segments of the path ("/a/./b/../c" → "/a/c"; %2e counts as a dot, a backslash as a slash),
 // keeping repeated slashes and escaped slashes. The query is kept in any case. Returns the path unchanged when there is

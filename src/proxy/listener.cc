@@ -5,7 +5,10 @@
 
 #include <cerrno>
 
+#include "config/router.h"
+#include "net/client_hello.h"
 #include "net/proxy_protocol.h"
+#include "proxy/passthrough.h"
 #include "proxy/worker.h"
 
 namespace sluice::proxy {
@@ -14,6 +17,8 @@ namespace {
 constexpr int kAcceptsPerTurn = 64;
 constexpr uint64_t kHandshakeTimeoutMs = 10'000;
 constexpr uint64_t kExhaustedPauseMs = 50;
+// A ClientHello that comes in ever so small pieces is looked at again and again, but not for more than this.
+constexpr size_t kMaxPeekedBytes = 4 << 20;
 
 // Percent-encodes all but unreserved characters and those in `also`.
 std::string percent_encode(std::string_view text, std::string_view also = {}) {
@@ -134,8 +139,12 @@ PendingConnection::PendingConnection(Worker& worker, net::Stream stream, http::C
       stream_(std::move(stream)),
       info_(std::move(info)),
       tls_(tls),
-      state_(proxy_header ? State::kProxyHeader : State::kHandshake) {
+      state_(proxy_header ? State::kProxyHeader : after_proxy_header()) {
   worker_.pending_begin();
+}
+
+PendingConnection::State PendingConnection::after_proxy_header() const {
+  return tls_ && worker_.snapshot()->passthrough_hosts ? State::kClientHello : State::kHandshake;
 }
 
 void PendingConnection::start() {
@@ -165,6 +174,12 @@ void PendingConnection::advance() {
   if (state_ == State::kProxyHeader) {
     if (!read_proxy_header()) return;
     if (!tls_) return hand_over();
+    state_ = after_proxy_header();
+    if (state_ == State::kHandshake) begin_tls();
+    if (state_ == State::kDone) return;
+  }
+  if (state_ == State::kClientHello) {
+    if (!read_client_hello()) return;
     begin_tls();
     if (state_ == State::kDone) return;
   }
@@ -209,6 +224,41 @@ bool PendingConnection::read_proxy_header() {
     info_.local = parsed.header.destination;
   }
   return true;
+}
+
+// Looks at the ClientHello without taking it. True: it is for an ordinary handshake.
+bool PendingConnection::read_client_hello() {
+  char bytes[net::kClientHelloMax];
+  const ssize_t n = ::recv(stream_.fd(), bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
+  if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return false;
+  const size_t size = static_cast<size_t>(std::max<ssize_t>(n, 0));
+  net::ClientHello hello = net::parse_client_hello({bytes, size});
+  if (hello.status == net::ClientHello::Status::kNeedMore) {
+    peeked_ += size;
+    // More bytes come with another edge, unless the end has been reported.
+    if (size > 0 && !stream_.peer_closed() && peeked_ <= kMaxPeekedBytes) return false;
+    ++worker_.listener_stats(true).tls_failures;
+    fail();
+    return false;
+  }
+  // What is no ClientHello gets its alert from the handshake.
+  if (hello.status == net::ClientHello::Status::kInvalid || hello.server_name.empty()) return true;
+  const SnapshotRef& snapshot = worker_.snapshot();
+  const config::PassthroughHost* host = config::match_passthrough(*snapshot, hello.server_name);
+  if (!host) return true;
+  info_.sni = std::move(hello.server_name);
+  pass_through(*host);
+  return false;
+}
+
+void PendingConnection::pass_through(const config::PassthroughHost& host) {
+  state_ = State::kDone;
+  timer_.cancel();
+  info_.tls = true;
+  auto* connection = new Passthrough(worker_, std::move(stream_), std::move(info_), worker_.snapshot(), host);
+  worker_.pending_end();
+  worker_.loop().destroy_later(this);
+  connection->start();
 }
 
 void PendingConnection::hand_over() {

@@ -49,6 +49,11 @@ void ListenerStats::merge(const ListenerStats& other) {
   refused_requests += other.refused_requests;
   tls_handshakes += other.tls_handshakes;
   tls_failures += other.tls_failures;
+  passthrough_active += other.passthrough_active;
+  passthrough_relayed += other.passthrough_relayed;
+  passthrough_failed += other.passthrough_failed;
+  passthrough_received += other.passthrough_received;
+  passthrough_sent += other.passthrough_sent;
 }
 
 namespace {
@@ -189,6 +194,15 @@ std::string to_prometheus(const WorkerStats& total, const config::PersistentVect
            [](const ListenerStats& s) { return s.tls_handshakes; });
   listener("sluice_listener_tls_failures_total", "counter", "Failed TLS handshakes.",
            [](const ListenerStats& s) { return s.tls_failures; });
+  writer.family("sluice_passthrough_connections_active", "gauge", "Open TLS connections that are passed through.");
+  writer.sample("sluice_passthrough_connections_active", "", total.https.passthrough_active);
+  writer.family("sluice_passthrough_connections_total", "counter",
+                "TLS connections to be passed through, by whether they reached an endpoint.");
+  writer.sample("sluice_passthrough_connections_total", "result=\"relayed\"", total.https.passthrough_relayed);
+  writer.sample("sluice_passthrough_connections_total", "result=\"failed\"", total.https.passthrough_failed);
+  writer.family("sluice_passthrough_bytes_total", "counter", "Bytes passed through.");
+  writer.sample("sluice_passthrough_bytes_total", "direction=\"received\"", total.https.passthrough_received);
+  writer.sample("sluice_passthrough_bytes_total", "direction=\"sent\"", total.https.passthrough_sent);
   writer.family("sluice_exchanges_active", "gauge", "Requests under way.");
   writer.sample("sluice_exchanges_active", "", total.active_exchanges);
   writer.family("sluice_access_log_dropped_total", "counter",

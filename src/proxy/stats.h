@@ -59,6 +59,11 @@ struct ListenerStats {
   uint64_t refused_requests = 0;  // malformed, too large, too slow
   uint64_t tls_handshakes = 0;
   uint64_t tls_failures = 0;
+  int64_t passthrough_active = 0;
+  uint64_t passthrough_relayed = 0;   // that reached an endpoint
+  uint64_t passthrough_failed = 0;    // that did not
+  uint64_t passthrough_received = 0;  // bytes from clients
+  uint64_t passthrough_sent = 0;      // bytes to clients
 
   void merge(const ListenerStats& other);
 };

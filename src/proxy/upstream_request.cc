@@ -73,6 +73,7 @@ void UpstreamRequest::begin_try() {
   ++attempts_;
   endpoint_text_ = owner_.upstream_arena().copy(endpoint_->address_text);
   try_started_ns_ = loop_.now_ns();
+  if (attempts_ == 1) first_try_ns_ = try_started_ns_;
   if (request_end_) begin_try_timeout();
 
   upstream::StreamNeeds needs;
@@ -252,6 +253,8 @@ bool UpstreamRequest::retry(uint32_t reasons, bool certainly_unprocessed, int st
   if (!certainly_unprocessed && !http::is_idempotent(head_->method) && !(on & RetryPolicy::kNonIdempotent))
     return false;
   if (retries_ >= policy.max_retries) return false;
+  const auto total_ns = static_cast<uint64_t>(std::chrono::nanoseconds(policy.total_timeout).count());
+  if (total_ns && loop_.now_ns() - first_try_ns_ >= total_ns) return false;
   upstream::ClusterState& cluster = *target_.cluster;
   if (!retry_counted_) {
     if (cluster.counters.retries >= cluster.config().circuit_breaker.max_retries) return false;
@@ -330,6 +333,9 @@ void UpstreamRequest::on_response(http::ResponseHead& head, bool end) {
     char text[net::Address::kMaxIpText];
     const size_t n = stream_->local_address().format(text);
     local_text_ = owner_.upstream_arena().copy({text, n});
+  }
+  if (head.status < 500 && target_.cluster->config().load_balancing == config::LoadBalancing::kPeakEwma) {
+    endpoint_->latency.observe(loop_.now_ns(), loop_.now_ns() - try_started_ns_);
   }
   if (status_is_retriable(head, end)) {
     uint32_t reasons = 0;

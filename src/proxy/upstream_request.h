@@ -124,6 +124,7 @@ class UpstreamRequest final : public upstream::StreamWaiter, public http::Client
   SliceQueue kept_;  // body bytes from the start: not sent yet, or kept for a replay
   const http::HeaderMap* trailers_ = nullptr;
   uint64_t try_started_ns_ = 0;
+  uint64_t first_try_ns_ = 0;
   event::MemberTimer<UpstreamRequest, &UpstreamRequest::on_try_timeout> try_timer_{this};
   event::MemberTimer<UpstreamRequest, &UpstreamRequest::on_backoff> backoff_timer_{this};
   upstream::EndpointState* tried_[6] = {};

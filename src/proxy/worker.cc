@@ -9,6 +9,7 @@
 #include "proxy/exchange.h"
 #include "proxy/gateway.h"
 #include "proxy/listener.h"
+#include "proxy/passthrough.h"
 
 namespace sluice::proxy {
 namespace {
@@ -257,8 +258,13 @@ void Worker::pending_end() {
   if (draining_) check_drained();
 }
 
+void Worker::on_passthrough_end(Passthrough& connection) {
+  passthroughs_.erase(&connection);
+  if (draining_) check_drained();
+}
+
 void Worker::check_drained() {
-  if (connection_count_ + pending_ > 0 || !drained_) return;
+  if (connection_count_ + pending_ + passthroughs_.size() > 0 || !drained_) return;
   // The spans of the last requests leave before the worker does.
   if (!drain_over_ && !tracer_.idle()) return tracer_.flush();
   const auto done = std::exchange(drained_, nullptr);
@@ -275,6 +281,7 @@ void Worker::on_drain_deadline() {
     if (connections_ == connection) break;  // it closes later in the turn
   }
   connection_count_ = pending_ = 0;
+  while (!passthroughs_.empty()) (*passthroughs_.begin())->close_now();
   check_drained();
 }
 

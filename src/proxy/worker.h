@@ -27,6 +27,7 @@ namespace sluice::proxy {
 
 class Listener;
 class Gateway;
+class Passthrough;
 struct EndpointReport;
 
 class Worker final : public http::ServerCallbacks,
@@ -91,6 +92,9 @@ class Worker final : public http::ServerCallbacks,
   // Connections before HTTP: in the PROXY header or the TLS handshake. Draining waits for them.
   void pending_begin() { ++pending_; }
   void pending_end();
+  // Connections that are passed through. Draining waits for them.
+  std::unordered_set<Passthrough*>& passthroughs() { return passthroughs_; }
+  void on_passthrough_end(Passthrough& connection);
 
  private:
   void run();
@@ -117,6 +121,7 @@ class Worker final : public http::ServerCallbacks,
   uint64_t connection_count_ = 0;
   uint64_t connection_ids_ = 0;
   uint64_t pending_ = 0;
+  std::unordered_set<Passthrough*> passthroughs_;
   std::unordered_set<filter::CallReceiver::Call*> unattended_calls_;
   http::Http1Settings http1_;
   http::Http2Settings http2_;

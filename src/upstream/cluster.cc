@@ -123,7 +123,8 @@ void ClusterState::rebuild_candidates() {
   }
   if (candidates_.empty()) return;
   balancer_ = make_load_balancer(
-      {config_->load_balancing, config_->ring_size, config_->maglev_table, config_->hash_subset}, candidates_, random_);
+      {config_->load_balancing, config_->ring_size, config_->maglev_table, config_->hash_subset, &loop_}, candidates_,
+      random_);
 }
 
 EndpointState* ClusterState::choose(bool has_hash, uint64_t hash, std::span<EndpointState* const> tried) {

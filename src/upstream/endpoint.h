@@ -2,6 +2,7 @@
 // A worker's run-time state of one endpoint: its connections, load and recent failures. It outlives the endpoint set
 // that named it as long as requests are under way.
 
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -13,6 +14,32 @@
 namespace sluice::upstream {
 
 class Pool;
+
+// How long an endpoint has taken to answer of late: jumps up with a slow answer, comes down with faster ones and with
+// time, by the factor e in kDecayNs.
+class LatencyEstimate {
+ public:
+  static constexpr double kDecayNs = 10e9;
+
+  void observe(uint64_t now_ns, uint64_t sample_ns) {
+    const auto sample = static_cast<double>(sample_ns);
+    const double kept = share_left(now_ns);
+    value_ = sample > value_ ? sample : value_ * kept + sample * (1 - kept);
+    at_ns_ = now_ns;
+    known_ = true;
+  }
+  // False: nothing was observed yet.
+  bool known() const { return known_; }
+  double at(uint64_t now_ns) const { return value_ * share_left(now_ns); }
+
+ private:
+  double share_left(uint64_t now_ns) const {
+    return now_ns > at_ns_ ? std::exp(-static_cast<double>(now_ns - at_ns_) / kDecayNs) : 1;
+  }
+  double value_ = 0;
+  uint64_t at_ns_ = 0;
+  bool known_ = false;
+};
 
 struct EndpointState {
   config::Endpoint config;  // as of the newest endpoint set
@@ -27,6 +54,7 @@ struct EndpointState {
   uint32_t references = 0;  // requests under way that hold this state
   bool removed = false;     // no longer in the endpoint set
   uint64_t added_ms = 0;    // for slow start
+  LatencyEstimate latency;  // with LoadBalancing::kPeakEwma
 
   // Outlier detection.
   uint32_t consecutive_5xx = 0;

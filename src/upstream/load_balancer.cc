@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/hash.h"
+#include "event/loop.h"
 
 namespace sluice::upstream {
 namespace {
@@ -89,6 +90,31 @@ class LeastRequest final : public LoadBalancer {
 
  private:
   size_t size_;
+  WeightedDraw draw_;
+};
+
+class PeakEwma final : public LoadBalancer {
+ public:
+  PeakEwma(const Candidates& candidates, const event::Loop& clock, Random& random)
+      : size_(candidates.size()), clock_(clock), draw_(candidates, random) {}
+
+  EndpointState* pick(bool, uint64_t, uint32_t) override {
+    EndpointState* first = draw_.draw();
+    if (size_ == 1) return first;
+    EndpointState* second = draw_.draw();
+    for (int i = 0; i < 3 && second == first; ++i) second = draw_.draw();
+    const bool known = first->latency.known() && second->latency.known();
+    return cost(*second, known) < cost(*first, known) ? second : first;
+  }
+
+ private:
+  double cost(const EndpointState& endpoint, bool by_latency) const {
+    const double requests = endpoint.active_requests + 1.0;
+    return by_latency ? requests * endpoint.latency.at(clock_.now_ns()) : requests;
+  }
+
+  size_t size_;
+  const event::Loop& clock_;
   WeightedDraw draw_;
 };
 
@@ -243,6 +269,8 @@ std::unique_ptr<LoadBalancer> make_load_balancer(const BalancerOptions& options,
       return std::make_unique<RingHash>(candidates, options.ring_size, random);
     case config::LoadBalancing::kMaglev:
       return std::make_unique<Maglev>(candidates, options.maglev_table, random);
+    case config::LoadBalancing::kPeakEwma:
+      return std::make_unique<PeakEwma>(candidates, *options.clock, random);
     case config::LoadBalancing::kLeastRequest:
       break;
   }

@@ -3,6 +3,9 @@
 //
 //  round robin    in turn; with weights by earliest deadline (a heap of 1/weight steps)
 //  least request  two random candidates, the one with fewer requests per weight (power of two choices)
+//  peak EWMA      two random candidates, the one with the lower product of latency and requests; where that is not
+//  known
+//                 of both, as least request
 //  random         by weight
 //  ring hash      Ketama-like: each endpoint has points in proportion to its weight; the first point at or after the
 //  hash Maglev         the table of Eisenbud et al., NSDI 2016, filled in proportion to weight
@@ -16,6 +19,10 @@
 #include "base/random.h"
 #include "config/cluster.h"
 #include "upstream/endpoint.h"
+
+namespace sluice::event {
+class Loop;
+}
 
 namespace sluice::upstream {
 
@@ -34,7 +41,8 @@ struct BalancerOptions {
   config::LoadBalancing kind = config::LoadBalancing::kLeastRequest;
   uint32_t ring_size = 1024;
   uint32_t maglev_table = 65537;
-  uint32_t hash_subset = 0;  // of the hashing ones: endpoints in a subset; 0: each by itself
+  uint32_t hash_subset = 0;            // of the hashing ones: endpoints in a subset; 0: each by itself
+  const event::Loop* clock = nullptr;  // peak EWMA needs it
 };
 
 // `candidates` must not be empty and must outlive the balancer unchanged.

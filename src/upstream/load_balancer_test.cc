@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/hash.h"
+#include "event/loop.h"
 #include "upstream/pool.h"
 
 namespace sluice::upstream {
@@ -105,6 +106,36 @@ TEST(LeastRequest, PrefersTheLessLoaded) {
   // Only when both draws (and the repeats) hit it.
   EXPECT_LT(counts[2], 300);
   for (size_t i : {0u, 1u, 3u}) EXPECT_NEAR(counts[i], 20'000 / 3, 600);
+}
+
+TEST(PeakEwma, PrefersTheFasterAndForgets) {
+  event::Loop loop;
+  World world({1, 1, 1});
+  auto balancer = make_load_balancer({.kind = Kind::kPeakEwma, .clock = &loop}, world.candidates, world.random);
+  // Nothing is known: the less loaded.
+  world.endpoints[0]->active_requests = 5;
+  EXPECT_LT(shares(world, *balancer, 3000, false)[0], 0.05);
+  world.endpoints[0]->active_requests = 0;
+  const uint64_t now = loop.now_ns();
+  world.endpoints[0]->latency.observe(now, 50'000'000);
+  world.endpoints[1]->latency.observe(now, 1'000'000);
+  world.endpoints[2]->latency.observe(now, 1'000'000);
+  EXPECT_LT(shares(world, *balancer, 3000, false)[0], 0.05);
+  // Many requests outweigh it.
+  world.endpoints[1]->active_requests = world.endpoints[2]->active_requests = 100;
+  EXPECT_GT(shares(world, *balancer, 3000, false)[0], 0.6);
+}
+
+TEST(PeakEwma, RisesAtOnceAndFallsWithTime) {
+  LatencyEstimate latency;
+  EXPECT_FALSE(latency.known());
+  latency.observe(1'000'000'000, 1'000'000);
+  latency.observe(2'000'000'000, 80'000'000);
+  EXPECT_DOUBLE_EQ(latency.at(2'000'000'000), 80'000'000);
+  EXPECT_NEAR(latency.at(12'000'000'000), 80'000'000 / 2.718, 100'000);
+  latency.observe(12'000'000'000, 1'000'000);
+  EXPECT_LT(latency.at(12'000'000'000), 32'000'000);
+  EXPECT_GT(latency.at(12'000'000'000), 1'000'000);
 }
 
 TEST(Hashing, SameHashSameEndpoint) {

@@ -1,6 +1,7 @@
 #include "plugins/client_limit/filter.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "event/loop.h"
 #include "plugins/client_limit/client_table.h"
@@ -61,11 +62,23 @@ class ClientLimit final : public filter::Filter {
     return filter::Status::kContinue;
   }
 
+  // Goes on counting until the tunnel ends.
+  std::unique_ptr<filter::TunnelHold> on_tunnel() override {
+    if (!place_.word) return nullptr;
+    return std::make_unique<Hold>(std::exchange(place_, {}));
+  }
+
   void on_complete(filter::Context& context) override {
     if (place_.word) ConnectionTable::leave(place_);
   }
 
  private:
+  struct Hold final : filter::TunnelHold {
+    explicit Hold(ConnectionTable::Place held) : place(held) {}
+    ~Hold() override { ConnectionTable::leave(place); }
+    const ConnectionTable::Place place;
+  };
+
   filter::Status refuse(filter::Context& context, std::string_view details) {
     context.add_flag(filter::ResponseFlag::kRateLimited);
     context.send_local_reply({.status = state_.status, .body = "too many requests", .details = details});

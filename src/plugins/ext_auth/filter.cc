@@ -129,7 +129,10 @@ class ExtAuth final : public filter::Filter, private filter::CallReceiver {
     if (!state_.request_redirect.empty()) {
       set("x-auth-request-redirect", encode_target(state_.request_redirect.render(*context_), context_->arena()));
     }
-    for (const auto& [name, value] : state_.headers) set(name, value.render(*context_));
+    for (const auto& [name, value] : state_.headers) {
+      set(name, value.render(*context_));
+      if (fields.back().second.empty()) fields.pop_back();  // as in nginx
+    }
     filter::HttpCall call;
     call.cluster = config.cluster;
     call.method = config.method;
