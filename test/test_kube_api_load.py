@@ -1,8 +1,10 @@
 """The Kubernetes-style API with many objects, many changes, and clients that are slow, greedy or hostile."""
 
 import contextlib
+import ctypes
 import http.client
 import json
+import re
 import signal
 import socket
 import ssl
@@ -12,7 +14,7 @@ import time
 import pytest
 import yaml
 
-from harness import documents, wait_until
+from harness import Adopted, documents, wait_until
 from test_kubectl import ApiGateway, gateway, kubectl_binary, route  # noqa: F401
 
 COUNT = 10_000
@@ -189,8 +191,23 @@ def test_hostile_bodies(gateway):  # noqa: F811
     assert gateway.process.poll() is None
 
 
+def replace(gateway):
+    """Lets a new process take over from the gateway's."""
+    before = gateway.process
+    known = len(re.findall(STARTED, gateway.errors()))
+    before.send_signal(signal.SIGUSR2)
+    wait_until(lambda: len(re.findall(STARTED, gateway.errors())) > known, 10, "the new process")
+    pid = int(re.findall(STARTED, gateway.errors())[-1])
+    assert before.wait(20) == 0
+    gateway.process = Adopted(pid)
+
+
+STARTED = r"started the new binary as process (\d+)"
+
+
 def test_replaced_while_it_is_used(gateway):  # noqa: F811
     """A process takes over: what was acknowledged stays, and a client that watches as clients do misses nothing."""
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: the new process becomes our child
     gateway.start()
     known, done, errors = {}, threading.Event(), []
 
@@ -218,10 +235,14 @@ def test_replaced_while_it_is_used(gateway):  # noqa: F811
     follower = threading.Thread(target=follow)
     follower.start()
     acknowledged, refused, replaced_at = {}, 0, {40, 80}
+    replacements = []
     try:
         for n in range(120):
             if n in replaced_at:
-                gateway.process.send_signal(signal.SIGUSR2)
+                for replacement in replacements:
+                    replacement.join()
+                replacements.append(threading.Thread(target=replace, args=[gateway]))
+                replacements[-1].start()
             body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"r{n % 5}"}, "data": {"v": str(n)}}
             for _ in range(400):
                 try:
@@ -244,7 +265,10 @@ def test_replaced_while_it_is_used(gateway):  # noqa: F811
     finally:
         done.set()
         follower.join()
+        for replacement in replacements:
+            replacement.join()
     assert not errors
+    assert len(re.findall(STARTED, gateway.errors())) == 2
 
 
 def test_json_stays_json_and_comments_stay(gateway):  # noqa: F811
