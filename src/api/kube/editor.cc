@@ -10,6 +10,7 @@
 
 #include "api/kube/managed_fields.h"
 #include "api/kube/patch.h"
+#include "api/kube/time_text.h"
 #include "base/log.h"
 #include "resource/reader.h"
 #include "source/files.h"
@@ -30,15 +31,6 @@ bool is_directory(const std::string& path) {
 bool exists(const std::string& path) {
   struct stat info;
   return ::lstat(path.c_str(), &info) == 0;
-}
-
-std::string time_text(uint64_t unix_seconds) {
-  const auto time = static_cast<time_t>(unix_seconds);
-  std::tm tm{};
-  gmtime_r(&time, &tm);
-  char out[32];
-  std::strftime(out, sizeof(out), "%Y-%m-%dT%H:%M:%SZ", &tm);
-  return out;
 }
 
 // What the generation counts changes of: everything but metadata and status.

@@ -7,6 +7,7 @@
 
 #include "api/kube/errors.h"
 #include "api/kube/printer.h"
+#include "api/kube/time_text.h"
 #include "base/hash.h"
 
 namespace sluice::api::kube {
@@ -35,15 +36,6 @@ std::optional<Path> parse_path(std::string_view path) {
   if (path == kPlural) return out;
   if (out.ns.empty() || !path.starts_with("events/")) return std::nullopt;
   out.name = url_decode(path.substr(7));
-  return out;
-}
-
-std::string time_text(int64_t seconds) {
-  const auto time = static_cast<time_t>(seconds);
-  std::tm tm{};
-  gmtime_r(&time, &tm);
-  char out[32];
-  std::strftime(out, sizeof(out), "%Y-%m-%dT%H:%M:%SZ", &tm);
   return out;
 }
 

@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 
+#include "api/kube/time_text.h"
 #include "base/base64.h"
 
 namespace sluice::api::kube {
@@ -314,15 +315,10 @@ bool is_utf8(std::string_view text) {
 }
 
 // RFC 3339; nothing for a time that a client can't mean.
-std::optional<std::string> time_text(int64_t seconds) {
+std::optional<std::string> readable_time(int64_t seconds) {
   constexpr int64_t kLatest = 253'402'300'799;  // the year 9999
   if (seconds < 0 || seconds > kLatest) return std::nullopt;
-  const auto time = static_cast<time_t>(seconds);
-  std::tm tm{};
-  gmtime_r(&time, &tm);
-  char out[32];
-  std::strftime(out, sizeof(out), "%Y-%m-%dT%H:%M:%SZ", &tm);
-  return out;
+  return time_text(seconds);
 }
 
 class Decoder {
@@ -404,7 +400,7 @@ class Decoder {
     WireReader in(text);
     while (in.next()) {
       if (in.number() != 1) continue;
-      const auto written = in.is_varint() ? time_text(static_cast<int64_t>(in.value())) : std::nullopt;
+      const auto written = in.is_varint() ? readable_time(static_cast<int64_t>(in.value())) : std::nullopt;
       if (!written) return false;
       out = *written;
       empty = false;
